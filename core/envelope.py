@@ -1,0 +1,135 @@
+"""How an event becomes bytes, a sequence and a link of the hash chain. Every adapter stores exactly this, for ever.
+
+CloudEvents 1.0, binary mode: the attributes are text (on Kafka: headers with the prefix `ce_`), the value is the event as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from core.catalogue import parse_event
+from core.errors import EventTooLarge
+from core.events import Recorded
+from core.ids import ActorId, CommandId, Position, Stream, WorkspaceId
+from core.ports import Commit
+
+EVENT_BYTES_MAX = 256 * 1024
+COMMIT_BYTES_MAX = 768 * 1024
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One record as it is stored: attributes in a fixed spelling, and the value's bytes."""
+
+    attributes: Mapping[str, str]
+    value: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.value) + sum(len(k) + len(v) + 8 for k, v in self.attributes.items())
+
+
+@dataclass(slots=True)
+class Head:
+    """Where a workspace's chain ends: the last sequence, its chain and its time."""
+
+    sequence: int = 0
+    chain: str = GENESIS
+    time: str = ""
+
+
+def seal(installation: str, commit: Commit, versions: Mapping[Stream, int], head: Head, now: datetime) -> tuple[list[Sealed], Head]:
+    """The records of a commit, in order, and the workspace's head after them. Changes nothing that it is given.
+
+    Raises: EventTooLarge.
+    """
+    time = max(spell_time(now), head.time)
+    sequence, chain = head.sequence, head.chain
+    records: list[Sealed] = []
+    for write in commit.writes:
+        version = versions[write.stream]
+        for event in write.events:
+            sequence += 1
+            version += 1
+            value = event.model_dump_json(exclude_none=True).encode()
+            attributes = {
+                "specversion": "1.0",
+                "id": f"{commit.workspace}/{sequence}",
+                "source": f"/foldline/{installation}/{commit.workspace}",
+                "type": f"foldline.{event.type}",
+                "subject": write.stream,
+                "time": time,
+                "datacontenttype": "application/json",
+                "dataschema": f"/schemas/events/{event.type}.json",
+                "partitionkey": commit.workspace,
+                "sequence": str(sequence),
+                "streamversion": str(version),
+                "actor": commit.context.actor,
+                "correlationid": commit.context.correlation,
+                "commandid": commit.context.command,
+                "requesthash": commit.request_hash,
+            }
+            if commit.context.causation is not None:
+                attributes["causationid"] = commit.context.causation
+            if commit.context.traceparent is not None:
+                attributes["traceparent"] = commit.context.traceparent
+            chain = link(chain, sequence, attributes, value)
+            attributes["chain"] = chain
+            record = Sealed(attributes, value)
+            if record.size > EVENT_BYTES_MAX:
+                raise EventTooLarge(event.type, record.size, EVENT_BYTES_MAX)
+            records.append(record)
+    total = sum(record.size for record in records)
+    if total > COMMIT_BYTES_MAX:
+        raise EventTooLarge("commit", total, COMMIT_BYTES_MAX)
+    return records, Head(sequence, chain, time)
+
+
+def link(previous: str, sequence: int, attributes: Mapping[str, str], value: bytes) -> str:
+    """SHA-256(previous chain | sequence | attributes but `chain`, sorted, each part preceded by its length | value)."""
+    digest = hashlib.sha256(bytes.fromhex(previous))
+    digest.update(sequence.to_bytes(8, "big"))
+    for key in sorted(attributes):
+        if key == "chain":
+            continue
+        for part in (key.encode(), attributes[key].encode()):
+            digest.update(len(part).to_bytes(4, "big"))
+            digest.update(part)
+    digest.update(value)
+    return digest.hexdigest()
+
+
+def unseal(attributes: Mapping[str, str], value: bytes, position: Position) -> Recorded:
+    """The record as a fold gets it; older shapes pass their upcasters.
+
+    Raises: UnreadableEvent when the record is none of ours, or its shape is unknown.
+    """
+    return Recorded(
+        event=parse_event(attributes["type"].removeprefix("foldline."), value),
+        id=attributes["id"],
+        workspace=WorkspaceId(attributes["partitionkey"]),
+        stream=Stream(attributes["subject"]),
+        version=int(attributes["streamversion"]),
+        sequence=int(attributes["sequence"]),
+        chain=attributes["chain"],
+        at=datetime.fromisoformat(attributes["time"]),
+        actor=ActorId(attributes["actor"]),
+        correlation=attributes["correlationid"],
+        causation=attributes.get("causationid"),
+        command=CommandId(attributes["commandid"]),
+        traceparent=attributes.get("traceparent"),
+        position=position,
+    )
+
+
+def spell_time(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, always 27 characters, so that text order is time order."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def commit_result(records: Sequence[Sealed], positions: Sequence[Position]) -> list[Recorded]:
+    return [unseal(record.attributes, record.value, position) for record, position in zip(records, positions, strict=True)]

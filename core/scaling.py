@@ -1,0 +1,49 @@
+"""How many nodes a cluster should have. Pure: its inputs are recorded, so any past decision can be explained and replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A cluster at a moment."""
+
+    min_nodes: int
+    max_nodes: int
+    slots_per_node: int
+    wanted: int
+    """What it asks for now."""
+    busy_nodes: int
+    """Nodes that hold a run."""
+    queued_slots: int
+    """Slots that waiting runs need."""
+    free_slots: int
+    """Free slots of nodes that are ready or on their way."""
+    idle_for_seconds: float
+    """How long some node has had nothing to do, with nothing waiting; 0 while runs wait."""
+    idle_seconds: float
+    """After how long an idle node goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    wanted: int
+    reason: str
+
+
+def scale(demand: Demand) -> Scale:
+    """Grow at once for what waits, shrink only after the idle time, never below what is busy, always within min and max."""
+    short = demand.queued_slots - demand.free_slots
+    if short > 0:
+        more = -(-short // demand.slots_per_node)
+        wanted = min(demand.max_nodes, demand.wanted + more)
+        if wanted > demand.wanted:
+            return Scale(wanted, f"{demand.queued_slots} slots wait and {demand.free_slots} are free: {wanted - demand.wanted} more nodes")
+    floor = max(demand.min_nodes, demand.busy_nodes)
+    if demand.queued_slots == 0 and demand.wanted > floor and demand.idle_for_seconds >= demand.idle_seconds:
+        return Scale(floor, f"{demand.wanted - floor} nodes idle for {demand.idle_seconds:g} s")
+    bounded = max(demand.min_nodes, min(demand.max_nodes, demand.wanted))
+    if bounded != demand.wanted:
+        return Scale(bounded, f"the limits are {demand.min_nodes} to {demand.max_nodes}")
+    return Scale(demand.wanted, "no change")
