@@ -1,0 +1,1 @@
+"""Workloads, each printing one JSON line: what was measured, the machine's noise beside it."""
