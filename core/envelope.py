@@ -42,11 +42,39 @@ class Head:
     time: str = ""
 
 
-def seal(installation: str, commit: Commit, versions: Mapping[Stream, int], head: Head, now: datetime) -> tuple[list[Sealed], Head]:
-    """The records of a commit, in order, and the workspace's head after them. Changes nothing that it is given.
+def serialise(installation: str, commit: Commit) -> tuple[bytes, ...]:
+    """The values of a commit's events, in order, with their sizes checked before the commit enters any group.
+
+    Sizes are counted as if sequence and version had 19 digits, so that what passes here passes `seal`.
 
     Raises: EventTooLarge.
     """
+    values: list[bytes] = []
+    total = 0
+    for write in commit.writes:
+        for event in write.events:
+            value = event.model_dump_json(exclude_none=True).encode()
+            size = len(value) + _envelope_size(installation, commit, write.stream, event.type)
+            if size > EVENT_BYTES_MAX:
+                raise EventTooLarge(event.type, size, EVENT_BYTES_MAX)
+            total += size
+            values.append(value)
+    if total > COMMIT_BYTES_MAX:
+        raise EventTooLarge("commit", total, COMMIT_BYTES_MAX)
+    return tuple(values)
+
+
+def seal(
+    installation: str, commit: Commit, versions: Mapping[Stream, int], head: Head, now: datetime,
+    *, values: Sequence[bytes] | None = None,
+) -> tuple[list[Sealed], Head]:
+    """The records of a commit, in order, and the workspace's head after them. Changes nothing that it is given.
+
+    `values` are what `serialise` made of this very commit, to spare doing it twice.
+
+    Raises: EventTooLarge.
+    """
+    values = serialise(installation, commit) if values is None else values
     time = max(spell_time(now), head.time)
     sequence, chain = head.sequence, head.chain
     records: list[Sealed] = []
@@ -55,7 +83,7 @@ def seal(installation: str, commit: Commit, versions: Mapping[Stream, int], head
         for event in write.events:
             sequence += 1
             version += 1
-            value = event.model_dump_json(exclude_none=True).encode()
+            value = values[len(records)]
             attributes = {
                 "specversion": "1.0",
                 "id": f"{commit.workspace}/{sequence}",
@@ -79,14 +107,21 @@ def seal(installation: str, commit: Commit, versions: Mapping[Stream, int], head
                 attributes["traceparent"] = commit.context.traceparent
             chain = link(chain, sequence, attributes, value)
             attributes["chain"] = chain
-            record = Sealed(attributes, value)
-            if record.size > EVENT_BYTES_MAX:
-                raise EventTooLarge(event.type, record.size, EVENT_BYTES_MAX)
-            records.append(record)
-    total = sum(record.size for record in records)
-    if total > COMMIT_BYTES_MAX:
-        raise EventTooLarge("commit", total, COMMIT_BYTES_MAX)
+            records.append(Sealed(attributes, value))
     return records, Head(sequence, chain, time)
+
+
+_ENVELOPE_BYTES = 520
+"""What the attributes of one record take beside the texts counted in `_envelope_size`: names, fixed texts, digits."""
+
+
+def _envelope_size(installation: str, commit: Commit, stream: Stream, event_type: str) -> int:
+    context = commit.context
+    texts = (
+        installation, stream, event_type, event_type, context.actor, context.correlation, context.command,
+        commit.request_hash, context.causation or "", context.traceparent or "", *(commit.workspace,) * 3,
+    )
+    return _ENVELOPE_BYTES + sum(map(len, texts))
 
 
 def link(previous: str, sequence: int, attributes: Mapping[str, str], value: bytes) -> str:

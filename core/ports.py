@@ -84,9 +84,11 @@ class EventLog(Protocol):
         """Takes the commit's place in its shard's order *now*, at the call; the awaitable is the durable answer.
 
         So a caller may append what depends on an earlier append before that one is answered: they share a group or follow it,
-        and when one fails, all that was appended after it on the shard fails too, with Unavailable. Cancelling the awaiting
-        task cancels no commit. A command id that is in the log with the same request hash answers what the log holds, with
-        `again` set, and records nothing.
+        and when one records nothing (it is refused, fails, or was there already), all that its workspace appended after it
+        and before its answer fails too, with Unavailable; when the group cannot be written, all of the shard does. Only
+        EventTooLarge and KeyExpired are known at the call and touch nobody else. Cancelling the awaiting task cancels no
+        commit. A command id that is in the log with the same request hash answers what the log holds, with `again` set, and
+        records nothing.
 
         Raises (from the awaitable): VersionConflict, CommandReused, KeyExpired, EventTooLarge, Unavailable, OutcomeUnknown.
         """
@@ -107,8 +109,8 @@ class EventLog(Protocol):
     def subscribe(self, start: Mapping[int, int], *, batch_max: int = 500, follow: bool = True) -> AsyncIterator[Batch]:
         """Batches of each shard from the given next offsets (0: from the beginning), each in order, commits never split.
 
-        With `follow` false it ends at what is durable when the call is made. A batch over `batch_max` occurs when a single
-        commit is larger. Close the iterator (`aclose`) to end the subscription.
+        Exactly the shards that `start` names are followed. With `follow` false it ends at what is durable when the call is made.
+        A batch over `batch_max` occurs when a single commit is larger. Close the iterator (`aclose`) to end the subscription.
         """
         ...
 
@@ -163,7 +165,7 @@ class MeasurementBatch:
     log_offset: int | None = None
     log_bytes: int | None = None
     sha256: str = ""
-    """Of the body, hex."""
+    """Of the body as the sender posted it, before compression; hex. What the digest of its source is chained over."""
 
 
 @dataclass(frozen=True, slots=True)

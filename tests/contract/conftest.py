@@ -1,0 +1,7 @@
+"""What the contract suites share."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite("tests.contract.event_log", "tests.contract.measurements", "tests.contract.vault", "tests.contract.blobs")
