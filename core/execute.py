@@ -115,6 +115,15 @@ class Executor:
         async with home.lock:
             return (await self._load(home, workspace, stream)).state
 
+    async def version(self, workspace: WorkspaceId, stream: Stream) -> int:
+        """The version that belongs to `state`; a caller may hand it back as `expected`."""
+        home = self._workspaces.setdefault(workspace, _Workspace())
+        known = home.streams.get(stream)
+        if known is not None:
+            return known.version
+        async with home.lock:
+            return (await self._load(home, workspace, stream)).version
+
     def forget(self, workspace: WorkspaceId | None = None) -> None:
         """Drops what is remembered, of one workspace or of all: after a shard was lost, say."""
         for name, home in self._workspaces.items():
@@ -162,6 +171,8 @@ class Executor:
     ) -> asyncio.Future[Committed]:
         writes = tuple(StreamWrite(stream, home.streams[stream].version, tuple(events)) for stream, events in decision.items())
         pending = self._log.append(Commit(workspace, context, digest, writes))
+        if pending.done() and pending.exception() is not None:
+            return pending  # refused at the call (too large, key expired): nothing of it may be decided on
         for write in writes:
             evolve = kind_of(write.stream).evolve
             loaded = home.streams[write.stream]
