@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Annotated, Literal
 
@@ -48,3 +49,15 @@ def spell(value: float) -> float | str:
 def unspell(value: float | str) -> float:
     """The float behind a number or its spelling; `float` reads `NaN` and `Infinity` itself."""
     return float(value)
+
+
+NO_DIGEST = "0" * 64
+"""The digest of a source without batches."""
+
+
+def chain_digest(previous: str, body: str) -> str:
+    """A source's digest after one more batch: SHA-256 hex of the digest before it and the hex SHA-256 of the body as posted.
+
+    The body as posted is the request's JSON for points and the raw bytes for a log, before any compression.
+    """
+    return hashlib.sha256(f"{previous}{body}".encode()).hexdigest()

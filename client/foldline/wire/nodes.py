@@ -97,6 +97,8 @@ class Assignment(Answer):
     """Reaches this run and its children only; ends with the attempt."""
     traceparent: str | None = None
     slots: int = 1
+    retries_on_node_lost: int = 0
+    """Over 0: another node may take the run, so this one stops it before its lease ends."""
 
 
 class Stop(Answer):
@@ -140,7 +142,7 @@ class SourceEndSent(Request):
     source: Annotated[str, StringConstraints(max_length=100)]
     last_sequence: Annotated[int, Field(ge=0)]
     digest: Sha256
-    """SHA-256 over the concatenated hex SHA-256 of each batch's body, in sequence order."""
+    """Chained over the batches: `foldline.wire.measurements.chain_digest`, from sequence 1 to `last_sequence`."""
 
 
 class Ended(Request):

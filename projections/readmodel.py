@@ -1,0 +1,161 @@
+"""What a read model is: a table with its version, the keys that an item of the log touches, and a fold. All of it pure.
+
+An *item* is a `core.events.Recorded` (topic `events`) or a `core.ports.Measured` (topic `measurements`); a model folds one topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from core.events import Event, Recorded
+from core.ports import Measured
+
+Topic = Literal["events", "measurements"]
+Key = tuple[Any, ...]
+Item = Recorded | Measured
+Row = TypeVar("Row")
+
+_to_json = msgspec.json.Encoder(order="sorted").encode
+_from_json = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True)
+class Table(Generic[Row]):
+    """Where the rows of a read model live. Its version is in its name: a changed shape or fold is a new version, never an ALTER."""
+
+    name: str
+    version: int
+    row: Callable[..., Row]
+    """The dataclass of a row; its fields are the columns, in this order."""
+    key: tuple[str, ...]
+    columns: Mapping[str, str]
+    """Column -> SQL type. A `jsonb` column holds plain lists, dicts, texts and numbers in the row."""
+    indexes: tuple[str, ...] = ()
+    """What follows `CREATE INDEX ON <table>`."""
+
+    @property
+    def sql_name(self) -> str:
+        return f"{self.name}_{self.version}"
+
+    @property
+    def selected(self) -> str:
+        """The columns as `rows_of` wants them in a SELECT."""
+        return ", ".join(f"{name}::text" if kind == "jsonb" else name for name, kind in self.columns.items())
+
+    def selected_from(self, alias: str) -> str:
+        return ", ".join(f"{alias}.{name}::text" if kind == "jsonb" else f"{alias}.{name}" for name, kind in self.columns.items())
+
+    def row_of(self, record: Sequence[Any]) -> Row:
+        """The row behind a record that was selected with `selected`."""
+        jsonb = _jsonb_places(self)
+        if not jsonb:
+            return self.row(*record)
+        values = list(record)
+        for place in jsonb:
+            if values[place] is not None:
+                values[place] = _from_json(values[place])
+        return self.row(*values)
+
+    def rows_of(self, records: Iterable[Sequence[Any]]) -> list[Row]:
+        return [self.row_of(record) for record in records]
+
+
+@dataclass(frozen=True)
+class ReadModel(Generic[Row]):
+    """One read model.
+
+    `facts(item)` names each row that the item touches, with what is to be folded into it; `fold(row, fact)` is the row after
+    it, None when there is none (any more). `spill(row)` hands over what the row has grown out of, as rows of `side` that are
+    written once and never read by the fold.
+    """
+
+    table: Table[Row]
+    facts: Callable[[Any], Iterable[tuple[Key, Any]]]
+    fold: Callable[[Row | None, Any], Row | None]
+    topic: Topic = "events"
+    hears: frozenset[type[Event]] | None = None
+    """The events that touch it; None: all."""
+    insert_only: bool = False
+    """Each row comes from one item and never changes, so it need not be loaded."""
+    spill: Callable[[Row], tuple[Row, Sequence[Any]]] | None = None
+    side: Table[Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.table.name
+
+
+def keyed(keys: Callable[[Recorded], Iterable[Key]]) -> Callable[[Recorded], Iterable[tuple[Key, Recorded]]]:
+    """The facts of a model whose fold takes the recorded event itself."""
+
+    def facts(recorded: Recorded) -> Iterable[tuple[Key, Recorded]]:
+        return [(key, recorded) for key in keys(recorded)]
+
+    return facts
+
+
+def concerns(model: ReadModel[Any], item: Item) -> bool:
+    """Whether the item can touch a row of the model at all."""
+    return model.hears is None or isinstance(item, Measured) or type(item.event) in model.hears
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The SQL of one table under one name; a rebuild uses the same under another."""
+
+    create: str
+    drop: str
+    load: str
+    upsert: str
+    delete: str
+    columns_of: Callable[[Iterable[Any]], list[list[Any]]] = field(repr=False)
+
+
+def statements(table: Table[Any], name: str) -> Statements:
+    """UNNEST statements: one parameter per column, one row per place in the arrays."""
+    columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
+    key = ", ".join(table.key)
+    parameters = ", ".join(f"${place}::{_sent(kind)}[]" for place, kind in enumerate(table.columns.values(), 1))
+    values = ", ".join(f"u.{column}::jsonb" if kind == "jsonb" else f"u.{column}" for column, kind in table.columns.items())
+    changed = ", ".join(f"{column} = EXCLUDED.{column}" for column in table.columns if column not in table.key)
+    keys = ", ".join(f"${place}::{table.columns[column]}[]" for place, column in enumerate(table.key, 1))
+    same = " AND ".join(f"t.{column} = k.{column}" for column in table.key)
+    indexes = "".join(f"CREATE INDEX ON {name} {index};\n" for index in table.indexes)
+    return Statements(
+        create=f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({key}));\n{indexes}",
+        drop=f"DROP TABLE IF EXISTS {name}",
+        load=f"SELECT {table.selected_from('t')} FROM {name} t JOIN UNNEST({keys}) AS k({key}) ON {same}",  # noqa: S608  names of ours
+        upsert=(
+            f"INSERT INTO {name} ({', '.join(table.columns)}) SELECT {values} FROM UNNEST({parameters}) "  # noqa: S608
+            f"AS u({', '.join(table.columns)}) ON CONFLICT ({key}) DO {'UPDATE SET ' + changed if changed else 'NOTHING'}"
+        ),
+        delete=f"DELETE FROM {name} t USING UNNEST({keys}) AS k({key}) WHERE {same}",  # noqa: S608
+        columns_of=_columns_of(table),
+    )
+
+
+def _columns_of(table: Table[Any]) -> Callable[[Iterable[Any]], list[list[Any]]]:
+    """Rows -> one list per column, jsonb spelled as JSON with sorted keys."""
+    getter = attrgetter(*table.columns)
+    jsonb = _jsonb_places(table)
+
+    def columns(rows: Iterable[Any]) -> list[list[Any]]:
+        turned = [list(column) for column in zip(*map(getter, rows), strict=True)]
+        for place in jsonb:
+            turned[place] = [None if value is None else _to_json(value).decode() for value in turned[place]]
+        return turned
+
+    return columns
+
+
+def _jsonb_places(table: Table[Any]) -> list[int]:
+    return [place for place, kind in enumerate(table.columns.values()) if kind == "jsonb"]
+
+
+def _sent(kind: str) -> str:
+    return "text" if kind == "jsonb" else kind.removesuffix(" NOT NULL")
