@@ -180,6 +180,16 @@ class Measured:
 class Measurements(Protocol):
     """The log of measurements: `foldline.measurements` on Kafka, the table `measurement` on Postgres."""
 
+    @property
+    def id(self) -> str:
+        """Names this log in positions; never the id of an event log."""
+        ...
+
+    @property
+    def shards(self) -> int:
+        """How many shards it has; fixed when it was made."""
+        ...
+
     async def append(self, batch: MeasurementBatch) -> Position:
         """Durable when it returns. A doubled sequence may be stored twice; read models count it once. Raises: Unavailable."""
         ...
