@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import GenericAlias
-from typing import Generic
+from typing import Any, Generic
 
 import structlog
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from actors.outbox import Outbox
 from actors.role import Call, Hands, Look, Role, Send, Started, State
@@ -24,6 +24,15 @@ from core.ids import WorkspaceId, shard_of
 from core.ports import Batch, Clock, Shards
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A shard begins with these states; what follows is from `next_offset` on."""
+
+    shard: int
+    next_offset: int
+    states: Mapping[WorkspaceId, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,8 @@ class Told:
     signals: tuple[object, ...] = ()
 
 
-Item = Batch | CaughtUp | Gone | Told | Look
+Heard = Begin | Batch | CaughtUp | Gone
+Item = Heard | Told | Look
 
 
 @dataclass(slots=True)
@@ -68,7 +78,9 @@ class Actor(Generic[State]):
         self._inbox: asyncio.Queue[Item] = asyncio.Queue(inbox_max)
         self._homes: dict[int, _Home[State]] = {}
         self._look_due = asyncio.Event()
-        self._adapter: TypeAdapter[dict[str, State]] = TypeAdapter(GenericAlias(dict, (str, role.shape)))
+        self._closed = False
+        shape: Any = GenericAlias(dict, (str, role.shape))
+        self._adapter: TypeAdapter[dict[str, State]] = TypeAdapter(shape)
         self._outbox = Outbox(role.name, executor, clock, lambda workspace: shards.epoch(self._shard(workspace)), hands, self._tell)
 
     async def run(self) -> None:
@@ -98,6 +110,9 @@ class Actor(Generic[State]):
         match item:
             case Batch():
                 return self._fold(item)
+            case Begin():
+                self._homes[item.shard] = _Home(item.next_offset, False, dict(item.states))
+                return set()
             case CaughtUp(shard):
                 home = self._homes[shard]
                 home.live = True
@@ -126,12 +141,15 @@ class Actor(Generic[State]):
                 wishes += [(workspace, wish) for wish in self._role.react(home.states[workspace], now)]
         return wishes
 
-    def restore(self, shard: int, snapshot: Snapshot | None) -> int:
-        """Begins a shard from a snapshot, or from nothing; returns the next offset to hear."""
-        states = {} if snapshot is None else self._adapter.validate_json(snapshot.content)
-        home = _Home[State](0 if snapshot is None else snapshot.next_offset, False, {WorkspaceId(k): v for k, v in states.items()})
-        self._homes[shard] = home
-        return home.next_offset
+    def begin(self, shard: int, snapshot: Snapshot | None) -> Begin:
+        """What the shard begins with: the snapshot, or nothing when there is none that can be read."""
+        if snapshot is not None:
+            try:
+                states = self._adapter.validate_json(snapshot.content)
+                return Begin(shard, snapshot.next_offset, {WorkspaceId(name): state for name, state in states.items()})
+            except ValidationError:
+                log.warning("actor.snapshot_unreadable", role=self.name, shard=shard)
+        return Begin(shard, 0, {})
 
     def dump(self, shard: int) -> Snapshot | None:
         """The shard's states as of now, or None while it is not caught up."""
@@ -140,15 +158,19 @@ class Actor(Generic[State]):
             return None
         return Snapshot(home.next_offset, self._adapter.dump_json({str(name): state for name, state in home.states.items()}))
 
-    async def hear(self, item: Batch | CaughtUp | Gone) -> None:
-        """Waits while the inbox is full."""
-        await self._inbox.put(item)
+    async def hear(self, item: Heard) -> None:
+        """Waits while the inbox is full. A closed actor hears nothing."""
+        if not self._closed:
+            await self._inbox.put(item)
+
+    def close(self) -> None:
+        """After the loop's end: lets go of whoever waits for room in the inbox."""
+        self._closed = True
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
 
     def _fold(self, batch: Batch) -> set[WorkspaceId]:
-        home = self._homes.get(batch.shard)
-        if home is None:
-            return set()
-        touched: set[WorkspaceId] = set()
+        home, touched = self._homes[batch.shard], set[WorkspaceId]()
         for recorded in batch.recorded:
             if recorded.position.offset < home.next_offset:
                 continue

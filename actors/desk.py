@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from pydantic import TypeAdapter
+import structlog
+from pydantic import TypeAdapter, ValidationError
 
-from actors.actor import CaughtUp, Gone
+from actors.actor import Begin, CaughtUp, Gone
+from actors.actor import Heard as Item
 from actors.floor import Floor, Phase
 from actors.snapshots import Snapshot
 from core.errors import Unavailable
@@ -23,6 +25,8 @@ from core.ids import WorkspaceId, shard_of
 from core.nodes import NodeGone
 from core.ports import Batch, Clock
 from core.runs import RunSubmitted
+
+log = structlog.get_logger()
 
 RETELL_SECONDS = 1.0
 ATTEMPTS_MAX = 64
@@ -48,6 +52,8 @@ class Assignment:
     """The topmost parent; the run itself when it has none."""
     traceparent: str | None
     placed_at: datetime | None
+    retries_on_node_lost: int = 0
+    """What is left of them: with any, the agent stops the attempt by itself before its lease ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +171,10 @@ class Desk:
             line.gone = isinstance(recorded.event, NodeGone)
             line.news.set()
 
-    async def hear(self, item: Batch | CaughtUp | Gone) -> None:
+    async def hear(self, item: Item) -> None:
         match item:
+            case Begin():
+                self._halls[item.shard] = _Hall(item.next_offset, False, dict(item.states))
             case Batch():
                 hall = self._halls.setdefault(item.shard, _Hall())
                 for recorded in item.recorded:
@@ -179,13 +187,15 @@ class Desk:
                 self._halls.pop(shard, None)
                 self._leave(shard)
 
-    def restore(self, shard: int, snapshot: Snapshot | None) -> int:
-        """Begins a shard from a snapshot, or from nothing; returns the next offset to hear."""
-        hall = self._halls[shard] = _Hall()
+    def begin(self, shard: int, snapshot: Snapshot | None) -> Begin:
+        """What the shard begins with: the snapshot, or nothing when there is none that can be read."""
         if snapshot is not None:
-            hall.next_offset = snapshot.next_offset
-            hall.floors = {WorkspaceId(name): floor for name, floor in _FLOORS.validate_json(snapshot.content).items()}
-        return hall.next_offset
+            try:
+                floors = _FLOORS.validate_json(snapshot.content)
+                return Begin(shard, snapshot.next_offset, {WorkspaceId(name): floor for name, floor in floors.items()})
+            except ValidationError:
+                log.warning("desk.snapshot_unreadable", shard=shard)
+        return Begin(shard, 0, {})
 
     def dump(self, shard: int) -> Snapshot | None:
         """The shard's floors as of now, or None while it is not caught up."""
@@ -220,7 +230,7 @@ def _work(floor: Floor, node: str, attempts: Sequence[HeldAttempt], gone: bool) 
     own = {(run, attempt): floor.runs[run] for run, attempt in floor.held.get(node, {}).items() if run in floor.runs}
     return Work(
         tuple(
-            Assignment(name, attempt, run.submitted, run.root, run.traceparent, run.placed_at)
+            Assignment(name, attempt, run.submitted, run.root, run.traceparent, run.placed_at, run.retries_on_node_lost)
             for (name, attempt), run in own.items() if (name, attempt) not in listed and run.phase == "preparing"
         ),
         tuple(Stop(name, attempt, run.stopping) for (name, attempt), run in own.items() if run.stopping is not None),

@@ -36,6 +36,8 @@ class LiveRun:
     placed_at: datetime | None = None
     phase: Phase = "preparing"
     stopping: Literal["canceled", "preempted"] | None = None
+    retries_on_node_lost: int = 0
+    """What is left of them."""
 
 
 @dataclass(slots=True)
@@ -69,7 +71,8 @@ class Floor:
                 return self._change(event.run, stopping="preempted")
             case RunRequeued() as event:
                 self._leave(event.run)
-                self._change(event.run, node=None, placed_at=None, stopping=None)
+                left = self.runs[event.run].retries_on_node_lost - (event.cause == "node_lost") if event.run in self.runs else 0
+                self._change(event.run, node=None, placed_at=None, stopping=None, retries_on_node_lost=left)
                 return None
             case RunEnded() as event:
                 self._leave(event.run)
@@ -92,7 +95,7 @@ class Floor:
             self.roots[event.run] = root
             if len(self.roots) > ROOTS_MAX:
                 del self.roots[next(iter(self.roots))]
-        self.runs[event.run] = LiveRun(event, root, traceparent)
+        self.runs[event.run] = LiveRun(event, root, traceparent, retries_on_node_lost=event.job.retries_on_node_lost)
 
     def _change(self, run: str, **changed: object) -> str | None:
         known = self.runs.get(run)

@@ -15,11 +15,11 @@ class Demand:
     wanted: int
     """What it asks for now."""
     busy_nodes: int
-    """Nodes that hold a run."""
+    """Nodes that hold a run, or did so within the idle time."""
     queued_slots: int
     """Slots that waiting runs need."""
     free_slots: int
-    """Free slots of nodes that are ready or on their way."""
+    """Those of them that have room on nodes that are ready or on their way."""
     idle_for_seconds: float
     """How long some node has had nothing to do, with nothing waiting; 0 while runs wait."""
     idle_seconds: float
@@ -37,13 +37,15 @@ def scale(demand: Demand) -> Scale:
     short = demand.queued_slots - demand.free_slots
     if short > 0:
         more = -(-short // demand.slots_per_node)
-        wanted = min(demand.max_nodes, demand.wanted + more)
+        wanted = max(demand.min_nodes, min(demand.max_nodes, demand.wanted + more))
         if wanted > demand.wanted:
             return Scale(wanted, f"{demand.queued_slots} slots wait and {demand.free_slots} are free: {wanted - demand.wanted} more nodes")
-    floor = max(demand.min_nodes, demand.busy_nodes)
+    floor = min(demand.max_nodes, max(demand.min_nodes, demand.busy_nodes))
     if demand.queued_slots == 0 and demand.wanted > floor and demand.idle_for_seconds >= demand.idle_seconds:
         return Scale(floor, f"{demand.wanted - floor} nodes idle for {demand.idle_seconds:g} s")
-    bounded = max(demand.min_nodes, min(demand.max_nodes, demand.wanted))
-    if bounded != demand.wanted:
-        return Scale(bounded, f"the limits are {demand.min_nodes} to {demand.max_nodes}")
+    if demand.wanted < floor:
+        why = f"{demand.busy_nodes} nodes are busy" if demand.wanted >= demand.min_nodes else f"the least is {demand.min_nodes}"
+        return Scale(floor, why)
+    if demand.wanted > demand.max_nodes:
+        return Scale(demand.max_nodes, f"the most is {demand.max_nodes}")
     return Scale(demand.wanted, "no change")
