@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from core.envelope import Head, Sealed, seal, serialise, unseal
-from core.errors import CommandReused, KeyExpired, Refusal, Unavailable, VersionConflict
+from core.errors import CommandReused, Invalid, KeyExpired, Refusal, Unavailable, VersionConflict
 from core.events import Recorded
 from core.ids import CommandId, Position, Stream, WorkspaceId, uuid7_unix_ms
 from core.ports import Commit, Committed
@@ -31,6 +31,8 @@ class Waiting:
     commit: Commit
     values: tuple[bytes, ...]
     future: asyncio.Future[Committed]
+    since: float = 0.0
+    """When it was taken, on a monotonic clock."""
 
     @property
     def size(self) -> int:
@@ -118,12 +120,22 @@ class Doubt:
 def admit(installation: str, commit: Commit, now: datetime) -> tuple[bytes, ...]:
     """What can be checked before a commit has its place, so that it fails nobody else. Returns the events' values.
 
-    Raises: KeyExpired, EventTooLarge.
+    Raises: KeyExpired, EventTooLarge, Invalid for text that cannot be stored.
     """
     check_age(commit.context.command, now)
     if not any(write.events for write in commit.writes):
         raise ValueError("a commit holds at least one event")
-    return serialise(installation, commit)
+    context = commit.context
+    texts = (
+        commit.workspace, commit.request_hash, context.actor, context.command, context.correlation, context.causation or "",
+        context.traceparent or "", *(write.stream for write in commit.writes),
+    )
+    try:
+        if b"\0" in "".join(texts).encode():
+            raise Invalid("Names and ids cannot hold the character NUL.")
+        return serialise(installation, commit)
+    except ValueError as error:  # lone surrogates, in a name or in an event
+        raise Invalid("This text cannot be stored: it is no valid Unicode.") from error
 
 
 def check_age(command: CommandId, now: datetime) -> None:

@@ -1,0 +1,50 @@
+"""The Postgres log under the contract, on a real Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+
+from adapters.postgres.log import PostgresLog
+from adapters.postgres.pool import Database
+from adapters.postgres.records import parse_attributes
+from tests.contract.event_log import EventLogContract, Log
+from tests.contract.settable_clock import SettableClock
+
+RAW = "SELECT position, attributes, value FROM event WHERE shard = $1 ORDER BY position"
+
+
+class PostgresHarness:
+    def __init__(self, dsn: str, shards: int) -> None:
+        self.clock = SettableClock()
+        self._dsn, self._shards = dsn, shards
+        self._open: dict[int, AsyncExitStack] = {}
+
+    async def open(self) -> PostgresLog:
+        stack = AsyncExitStack()
+        database = await stack.enter_async_context(Database(self._dsn, connections_max=4))
+        log = await stack.enter_async_context(PostgresLog(database, self.clock, shards=self._shards))
+        self._open[id(log)] = stack
+        return log
+
+    async def close(self, log: Log) -> None:
+        await self._open.pop(id(log)).aclose()
+
+    async def close_all(self) -> None:
+        for stack in reversed(list(self._open.values())):
+            await stack.aclose()
+
+    async def raw(self, log: Log, shard: int) -> Sequence[tuple[int, Mapping[str, str], bytes]]:
+        async with Database(self._dsn) as database:
+            return [(row["position"], parse_attributes(row["attributes"]), row["value"]) for row in await database.fetch(RAW, shard)]
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+class TestPostgresLog(EventLogContract):
+    @pytest.fixture
+    async def harness(self, dsn: str, shards: int) -> AsyncIterator[PostgresHarness]:
+        harness = PostgresHarness(dsn, shards)
+        yield harness
+        await harness.close_all()
