@@ -1,0 +1,168 @@
+"""A real Kafka broker for a whole test session, and a Postgres for the index: what the Kafka tests share.
+
+One broker serves all xdist workers: the first to ask starts it, and it ends with the session. Each test has topics and a
+database of its own. `FOLDLINE_TEST_KAFKA=HOST:PORT` names a broker to use instead. Without Java and Maven the tests fail with a
+sentence that says what to install.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+
+from adapters.kafka.codec import from_record
+from adapters.kafka.connection import Connection
+from adapters.kafka.log import KafkaLog
+from adapters.kafka.reader import Reader
+from adapters.kafka.setup import Topics, set_up
+from adapters.postgres.embedded import PostgresServer
+from adapters.postgres.pool import Database
+from tests.contract.settable_clock import SettableClock
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKER = ROOT / "tools" / "kafka" / "broker.py"
+MIGRATION = ROOT / "migrations" / "0020_kafka.sql"
+SHARDS = 4
+TEMPLATE = "kafka_test_template"
+
+
+@pytest.fixture(scope="session")
+def kafka(testrun_uid: str) -> str:
+    """HOST:PORT of the session's broker."""
+    given = os.environ.get("FOLDLINE_TEST_KAFKA")
+    if given:
+        return given
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    state = Path(tempfile.gettempdir()) / f"foldline-test-kafka-{testrun_uid}"
+    state.mkdir(mode=0o700, exist_ok=True)
+    with (state / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = state / "said"
+        if not said.exists() or not said.read_text().strip():
+            said.write_text(_start_broker(state / "data", session))
+    answer = json.loads(said.read_text())
+    if "error" in answer:
+        pytest.fail(answer["error"], pytrace=False)
+    return str(answer["bootstrap"])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[str]:
+    """DSN of a Postgres of this worker, with a template that has the log's tables."""
+    folder = Path(tempfile.mkdtemp(prefix="foldline-test-pg-"))
+    folder.chmod(0o755)
+    try:
+        async with PostgresServer(folder / "pg", fsync=False) as server:
+            connection = await asyncpg.connect(server.dsn)
+            await connection.execute(f"CREATE DATABASE {TEMPLATE}")
+            await connection.close()
+            connection = await asyncpg.connect(server.dsn, database=TEMPLATE)
+            await connection.execute(MIGRATION.read_text())
+            await connection.close()
+            yield server.dsn
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def database(postgres: str) -> AsyncIterator[Database]:
+    """A fresh database with the log's tables."""
+    name = f"t_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    try:
+        async with Database(with_database(postgres, name)) as database:
+            yield database
+    finally:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await connection.close()
+
+
+@pytest.fixture
+async def connection(kafka: str) -> Connection:
+    return Connection(bootstrap=kafka)
+
+
+@pytest.fixture
+async def topics(connection: Connection, database: Database) -> AsyncIterator[Topics]:
+    """Topics of this test alone."""
+    prefix = f"t-{uuid.uuid4().hex[:12]}"
+    yield await set_up(connection, database, prefix=prefix, shards=SHARDS, single_broker=True)
+    admin = AIOKafkaAdminClient(**connection.for_aiokafka())
+    await admin.start()
+    await admin.delete_topics([f"{prefix}.events", f"{prefix}.measurements"])
+    await admin.close()
+
+
+class KafkaHarness:
+    """Opens logs on one topic and one index; the same server name, so each one takes the shards of those before."""
+
+    def __init__(self, connection: Connection, database: Database, topics: Topics) -> None:
+        self.clock = SettableClock()
+        self.connection, self.database, self.topics = connection, database, topics
+        self._open: dict[int, AsyncExitStack] = {}
+
+    async def open(self, server: str = "server-1") -> KafkaLog:
+        stack = AsyncExitStack()
+        log = await stack.enter_async_context(KafkaLog(
+            self.connection, self.database, self.topics.events, self.clock, installation="test", server=server, url="http://none",
+        ))
+        self._open[id(log)] = stack
+        return log
+
+    async def close(self, log: object) -> None:
+        await self._open.pop(id(log)).aclose()
+
+    async def close_all(self) -> None:
+        while self._open:
+            await self._open.popitem()[1].aclose()
+
+    async def raw(self, log: object, shard: int) -> Sequence[tuple[int, Mapping[str, str], bytes]]:
+        found: list[tuple[int, Mapping[str, str], bytes]] = []
+        async with Reader(self.connection, self.topics.events.name, {shard: 0}) as reader:
+            end = (await reader.ends())[shard]
+            while (await reader.positions())[shard] < end:
+                for fetched in await reader.fetch(1.0):
+                    for record in fetched.records:
+                        sealed = from_record(record.headers, record.value)
+                        found.append((record.offset, sealed.attributes, sealed.value))
+        return found
+
+
+@pytest.fixture
+async def harness(connection: Connection, database: Database, topics: Topics) -> AsyncIterator[KafkaHarness]:
+    harness = KafkaHarness(connection, database, topics)
+    try:
+        yield harness
+    finally:
+        await harness.close_all()
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same Postgres, another database."""
+    head, query = (dsn.split("?", 1) + [""])[:2]
+    return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+
+
+def _start_broker(data: Path, session: int) -> str:
+    argv = [sys.executable, str(BROKER), "--data", str(data), "--while-runs", str(session), "--remove"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return line or json.dumps({"error": "tools/kafka/broker.py said nothing; run it by hand to see why."})
+
+

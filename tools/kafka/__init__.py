@@ -1,0 +1,1 @@
+"""One Apache Kafka broker for tests, the demo and the bench: its jars, its settings, its process."""
