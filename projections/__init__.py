@@ -19,7 +19,8 @@ Over the events log (module . query -> row):
   workspaces       get(db, w) · by_name(db, name) · page(db, *, member=user | None (all), limit, cursor)
                    -> WorkspaceRow(.members: {user: role})
   users            get(db, user) · page(db, *, limit, cursor) -> UserRow(.user_id, .tokens: {token: TokenView})
-  journal          page(db, w, *, subject, actor, event_type, since, until, limit, cursor, newest_first) · story(db, w, run, *, limit, cursor)
+  journal          page(db, w, *, subject, actor, event_type, since, until, limit, cursor, newest_first)
+                   · story(db, w, run, *, limit, cursor)
                    -> JournalRow(.cause, .event)
 Over the measurements log:
   run_metrics      summaries(db, w, run, *, attempt=None (newest), kind="points") -> [MetricRow]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from core.events import Recorded
@@ -47,11 +47,11 @@ def fold(row: ExperimentRow | None, recorded: Recorded) -> ExperimentRow | None:
         raise ValueError(f"{event.type} of an experiment that was never created")
     match event:
         case RunSubmitted():
-            return replace(row, runs=row.runs + 1, last_run_at=recorded.at)
+            return TABLE.changed(row, runs=row.runs + 1, last_run_at=recorded.at)
         case ExperimentArchived():
-            return replace(row, archived=True)
+            return TABLE.changed(row, archived=True)
         case ExperimentRestored():
-            return replace(row, archived=False)
+            return TABLE.changed(row, archived=False)
         case _:
             return row
 

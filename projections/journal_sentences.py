@@ -119,7 +119,7 @@ SENTENCES: dict[type[Event], Callable[[Any], str]] = {
     ModelVersionRegistered: lambda e: f"Version {e.version} of the model {e.model} was registered{_source(e)}.",
     ModelVersionUpdated: lambda e: f"Version {e.version} of {e.model}: {_fields(e, 'description', 'tags_set', 'tags_removed')} changed.",
     ModelVersionUsed: lambda e: f"Version {e.version} of {e.model} is in use by {e.endpoint}/{e.deployment}.",
-    ModelVersionReleased: lambda e: f"Version {e.version} of {e.model} is used no more by {e.endpoint}/{e.deployment}, revision {e.revision}.",
+    ModelVersionReleased: lambda e: f"Version {e.version} of {e.model} is no longer used by {e.endpoint}/{e.deployment}.",
     ModelVersionDeleted: lambda e: f"Version {e.version} of the model {e.model} was deleted.",
     EndpointCreated: lambda e: f"The endpoint {e.endpoint} was created.",
     EndpointKeyRegenerated: lambda e: f"The {e.which} key of the endpoint {e.endpoint} was replaced.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -67,7 +67,7 @@ def fold(row: NodeRow | None, recorded: Recorded) -> NodeRow | None:
                 return NodeRow(
                     recorded.workspace, event.node, event.compute, "ready", event.slots, {}, None, facts, None, recorded.at, None,
                 )
-            return replace(row, status="ready", slots=event.slots, facts=facts, joined_at=recorded.at)
+            return TABLE.changed(row, status="ready", slots=event.slots, facts=facts, joined_at=recorded.at)
     if row is None:
         raise ValueError(f"{event.type} of a node that was never wanted")
     return _known(row, recorded)
@@ -76,17 +76,17 @@ def fold(row: NodeRow | None, recorded: Recorded) -> NodeRow | None:
 def _known(row: NodeRow, recorded: Recorded) -> NodeRow:
     match recorded.event:
         case NodeUnreachable() if row.status == "ready":
-            return replace(row, status="unreachable")
+            return TABLE.changed(row, status="unreachable")
         case NodeReachable() if row.status == "unreachable":
-            return replace(row, status="ready")
+            return TABLE.changed(row, status="ready")
         case NodeReleaseRequested() as event:
-            return replace(row, status="releasing", reason=event.reason)
+            return TABLE.changed(row, status="releasing", reason=event.reason)
         case NodeGone() as event:
-            return replace(row, status="gone", reason=event.reason, held={}, gone_at=recorded.at)
+            return TABLE.changed(row, status="gone", reason=event.reason, held={}, gone_at=recorded.at)
         case SlotTaken() as event:
-            return replace(row, held={**row.held, event.run: {"attempt": event.attempt, "slots": event.slots}})
+            return TABLE.changed(row, held={**row.held, event.run: {"attempt": event.attempt, "slots": event.slots}})
         case SlotFreed() as event:
-            return replace(row, held={run: held for run, held in row.held.items() if run != event.run})
+            return TABLE.changed(row, held={run: held for run, held in row.held.items() if run != event.run})
         case _:
             return row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -183,7 +183,7 @@ def _life(row: RunRow, recorded: Recorded) -> RunRow | None:
 
 
 def _ended(row: RunRow, at: datetime, event: RunEnded) -> RunRow:
-    return replace(
+    return TABLE.changed(
         row, status=event.outcome, phase="ended", stopping="no", reachable=True, silent_seconds=None, ended_at=at,
         reason=event.reason, message=event.message, outputs=event.outputs, output_files=event.output_files,
         output_bytes=event.output_bytes, exit_code=row.exit_code if event.exit_code is None else event.exit_code,
@@ -194,7 +194,7 @@ def _ended(row: RunRow, at: datetime, event: RunEnded) -> RunRow:
 
 def _seen(row: RunRow, **changes: Any) -> RunRow:
     """The row with its status derived anew, as `core.runs.status` has it."""
-    changed = replace(row, **changes)
+    changed = TABLE.changed(row, **changes)
     if changed.phase == "queued":
         changed.status = "queued"
     elif not changed.reachable:
@@ -207,21 +207,21 @@ def _seen(row: RunRow, **changes: Any) -> RunRow:
 def _facts(row: RunRow, recorded: Recorded) -> RunRow | None:
     match recorded.event:
         case RunParametersLogged() as event:
-            return replace(row, parameters={**row.parameters, **event.parameters})
+            return TABLE.changed(row, parameters={**row.parameters, **event.parameters})
         case RunFileStored() as event:
-            return replace(row, files={**row.files, event.path: {"sha256": event.sha256, "bytes": event.bytes}})
+            return TABLE.changed(row, files={**row.files, event.path: {"sha256": event.sha256, "bytes": event.bytes}})
         case RunUpdated() as event:
-            return replace(
+            return TABLE.changed(
                 row, tags={k: v for k, v in row.tags.items() if k not in event.tags_removed} | event.tags_set,
                 display_name=row.display_name if event.display_name is None else event.display_name,
                 description=row.description if event.description is None else event.description,
             )
         case RunLateReported() as event:
-            return replace(row, late=[*row.late, event.message])
+            return TABLE.changed(row, late=[*row.late, event.message])
         case RunArchived():
-            return replace(row, archived=True)
+            return TABLE.changed(row, archived=True)
         case RunRestored():
-            return replace(row, archived=False)
+            return TABLE.changed(row, archived=False)
         case _:
             return None
 
