@@ -263,6 +263,7 @@ class Facts:
     parameters: dict[str, str]
     files: dict[str, str]
     archived: bool = False
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +318,7 @@ def evolve(state: Run, event: Event) -> Run:
         case NoRun(), RunSubmitted():
             return Queued(Facts(
                 event.run, event.compute, event.job.slots, event.job.retries_on_node_lost,
-                event.display_name, event.description, event.tags, {}, {},
+                event.display_name, event.description, event.tags, {}, {}, parent=event.parent,
             ), 0)
         case Queued(), RunPlaced():
             return Placed(state.facts, event.attempt, event.node, "preparing", "no", True)

@@ -1,0 +1,67 @@
+"""Server-sent events: a stream that says where to resume, beats when there is nothing, and ends for whoever lost access."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+SEND_SECONDS = 30.0
+
+
+def event(name: str, data: Mapping[str, Any], identifier: str | int | None = None) -> bytes:
+    """One event. `data` is one line of JSON, so nothing in it can end the event early."""
+    head = "" if identifier is None else f"id: {identifier}\n"
+    return f"{head}event: {name}\ndata: {json.dumps(data, separators=(',', ':'), default=str)}\n\n".encode()
+
+
+def comment(text: str) -> bytes:
+    return f": {text}\n\n".encode()
+
+
+class EventStream(Response):
+    """Sends what the iterator gives until it ends, the reader leaves, or the reader takes nothing for `SEND_SECONDS`."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, chunks: AsyncIterator[bytes], headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(headers=dict(headers or {}))
+        del self.headers["content-length"]
+        self.headers["X-Accel-Buffering"] = "no"
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(self._send_all(scope, send), name="sse")
+        leaving = asyncio.create_task(_gone(receive), name="sse-leaving")
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send_all(self, scope: Scope, send: Send) -> None:
+        try:
+            await _patiently(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if scope["method"] != "HEAD":
+                async for chunk in self._chunks:
+                    await _patiently(send, {"type": "http.response.body", "body": chunk, "more_body": True})
+            await _patiently(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            return
+
+
+async def _patiently(send: Send, message: Message) -> None:
+    async with asyncio.timeout(SEND_SECONDS):
+        await send(message)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
