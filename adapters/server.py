@@ -1,0 +1,136 @@
+"""The command `foldline-server`: up (one process tree with its own Postgres), serve (one of n on Kafka and Postgres), down, settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+import structlog
+
+from adapters.settings import Settings, SettingsError, read_settings
+
+app = cyclopts.App(name="foldline-server", help="Foldline's server. Settings are variables FOLDLINE_*: `foldline-server settings`.")
+
+
+@app.command
+def up(*, log: Literal["postgres", "kafka"] | None = None, data: Path | None = None, listen: str | None = None) -> int:
+    """Runs a server with an embedded Postgres, local nodes and the gateway, until Ctrl-C. What it started runs on; see `down`.
+
+    Parameters
+    ----------
+    log
+        Where events go: the embedded Postgres, or Apache Kafka (FOLDLINE_KAFKA).
+    data
+        The data folder.
+    listen
+        ADDRESS or ADDRESS:PORT; anything but loopback needs TLS.
+    """
+    return _serve(_settings(log=log, data=data, listen=listen))
+
+
+@app.command
+def serve(*, data: Path | None = None, listen: str | None = None) -> int:
+    """Runs one of n equal servers on an external Postgres (FOLDLINE_DATABASE_URL) and Apache Kafka (FOLDLINE_KAFKA)."""
+    settings = _settings(data=data, listen=listen)
+    if not settings.database_url or settings.log != "kafka":
+        print("`serve` needs FOLDLINE_DATABASE_URL and FOLDLINE_LOG=kafka; `foldline-server up` brings its own Postgres.", file=sys.stderr)
+        return 2
+    return _serve(settings)
+
+
+@app.command
+def down(*, data: Path | None = None) -> int:
+    """Stops what outlives a server on this machine: nodes with what they run, replicas, the gateway."""
+    return asyncio.run(_stop_outside(_settings(data=data)))
+
+
+@app.command
+def settings() -> int:
+    """Lists every setting with its value now."""
+    now = _settings()
+    for item in fields(Settings):
+        print(f"FOLDLINE_{item.name.upper():<36} {getattr(now, item.name)}")
+    return 0
+
+
+def main() -> None:
+    """The entry point; bad settings end it with a sentence."""
+    try:
+        sys.exit(app())
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def _settings(
+    *, log: str | None = None, data: Path | None = None, listen: Annotated[str | None, "ADDRESS[:PORT]"] = None,
+) -> Settings:
+    host, _, port = listen.rpartition(":") if listen and ":" in listen else (listen, "", "")
+    return read_settings(log=log, data=data.absolute() if data else None, host=host or None, port=int(port) if port else None)
+
+
+def _serve(settings: Settings) -> int:
+    import uvloop
+
+    from adapters.telemetry import configure_logging
+
+    configure_logging(settings.log_level, settings.log_format)
+    uvloop.run(_run(settings))
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    from adapters.bootstrap import open_server
+    from adapters.http.app import build_app
+    from adapters.http.admin import ensure_admin
+    from adapters.http.server import http_server
+
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async with open_server(settings) as services:
+        await ensure_admin(services, settings.secrets)
+        front = http_server(
+            build_app(services), host=settings.host, port=settings.port, certificate=settings.tls_certificate, key=settings.tls_key,
+        )
+        async with front:
+            _announce(settings)
+            await told.wait()
+    (settings.data / "server.json").unlink(missing_ok=True)
+
+
+def _announce(settings: Settings) -> None:
+    """Writes down where this server is, and says how to use it."""
+    file = settings.data / "server.json"
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps({"url": settings.url, "pid": os.getpid(), "log": settings.log}))
+    fresh.replace(file)
+    structlog.get_logger().info("server.ready", url=settings.url, log=settings.log, data=str(settings.data))
+    if sys.stdout.isatty():
+        token = settings.secrets / "admin-token"
+        print(f"Foldline at {settings.url}. Log in: foldline login {settings.url} --token-file {token}", flush=True)
+
+
+async def _stop_outside(settings: Settings) -> int:
+    from adapters.bootstrap import open_outside
+
+    if not settings.data.is_dir():
+        print(f"There is nothing at {settings.data}.", file=sys.stderr)
+        return 2
+    async with open_outside(replace(settings)) as (nodes, serving, gateway):
+        for workspace, node in await nodes.list():
+            await nodes.stop(workspace, node, 2**62)
+        await serving.shut_down()
+        await gateway.shut_down()
+    return 0
+
+
+if __name__ == "__main__":
+    main()
