@@ -191,7 +191,10 @@ class Executor:
             home.writing[write.stream] -= 1
             if not home.writing[write.stream]:
                 del home.writing[write.stream]
-        if pending.cancelled() or pending.exception() is not None or pending.result().again:
+        failed = pending.cancelled() or pending.exception() is not None
+        if failed and home.last is pending:
+            home.last = None
+        if failed or pending.result().again:
             home.streams.clear()
             home.generation += 1
         else:

@@ -35,12 +35,12 @@ class Scale:
 def scale(demand: Demand) -> Scale:
     """Grow at once for what waits, shrink only after the idle time, never below what is busy, always within min and max."""
     short = demand.queued_slots - demand.free_slots
+    floor = min(demand.max_nodes, max(demand.min_nodes, demand.busy_nodes))
     if short > 0:
         more = -(-short // demand.slots_per_node)
-        wanted = max(demand.min_nodes, min(demand.max_nodes, demand.wanted + more))
+        wanted = min(demand.max_nodes, max(demand.wanted, floor) + more)
         if wanted > demand.wanted:
             return Scale(wanted, f"{demand.queued_slots} slots wait and {demand.free_slots} are free: {wanted - demand.wanted} more nodes")
-    floor = min(demand.max_nodes, max(demand.min_nodes, demand.busy_nodes))
     if demand.queued_slots == 0 and demand.wanted > floor and demand.idle_for_seconds >= demand.idle_seconds:
         return Scale(floor, f"{demand.wanted - floor} nodes idle for {demand.idle_seconds:g} s")
     if demand.wanted < floor:
