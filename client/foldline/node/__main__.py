@@ -1,0 +1,7 @@
+"""`python -m foldline.node --config FILE.json`"""
+
+import sys
+
+from foldline.node.main import main
+
+sys.exit(main())
