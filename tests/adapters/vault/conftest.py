@@ -1,0 +1,5 @@
+"""A database for the vault's table."""
+
+from __future__ import annotations
+
+from tests.postgres_fixtures import database, dsn, postgres  # noqa: F401  # fixtures
