@@ -67,7 +67,8 @@ class SealedVault:
 
     def derive(self, purpose: str, text: str) -> str:
         named = purpose.encode("utf-8", "surrogatepass")
-        return hmac.new(self._tokens, len(named).to_bytes(4, "big") + named + text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+        message = len(named).to_bytes(4, "big") + named + text.encode("utf-8", "surrogatepass")
+        return hmac.new(self._tokens, message, hashlib.sha256).hexdigest()
 
 
 async def open_vault(database: Database, key_file: Path) -> SealedVault:
