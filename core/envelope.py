@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from core.catalogue import parse_event
 from core.errors import EventTooLarge
@@ -126,16 +127,22 @@ def _envelope_size(installation: str, commit: Commit, stream: Stream, event_type
 
 def link(previous: str, sequence: int, attributes: Mapping[str, str], value: bytes) -> str:
     """SHA-256(previous chain | sequence | attributes but `chain`, sorted, each part preceded by its length | value)."""
-    digest = hashlib.sha256(bytes.fromhex(previous))
-    digest.update(sequence.to_bytes(8, "big"))
+    parts = [bytes.fromhex(previous), sequence.to_bytes(8, "big")]
     for key in sorted(attributes):
-        if key == "chain":
-            continue
-        for part in (key.encode(), attributes[key].encode()):
-            digest.update(len(part).to_bytes(4, "big"))
-            digest.update(part)
-    digest.update(value)
-    return digest.hexdigest()
+        if key != "chain":
+            parts.append(_measured(key))
+            text = attributes[key].encode()
+            parts.append(len(text).to_bytes(4, "big"))
+            parts.append(text)
+    parts.append(value)
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _measured(key: str) -> bytes:
+    """An attribute's name behind its length; there are few names."""
+    name = key.encode()
+    return len(name).to_bytes(4, "big") + name
 
 
 def unseal(attributes: Mapping[str, str], value: bytes, position: Position) -> Recorded:
@@ -163,7 +170,7 @@ def unseal(attributes: Mapping[str, str], value: bytes, position: Position) -> R
 
 def spell_time(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds, always 27 characters, so that text order is time order."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def commit_result(records: Sequence[Sealed], positions: Sequence[Position]) -> list[Recorded]:

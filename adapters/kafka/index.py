@@ -14,7 +14,7 @@ from adapters.kafka.errors import CheckpointMoved
 from adapters.kafka.tail import Segment
 from adapters.ordering import COMMAND_KEPT, CommandKey, StreamKey
 from adapters.postgres.pool import Database
-from core.envelope import Head
+from core.envelope import Head, spell_time
 from core.ids import CommandId, Stream, WorkspaceId
 
 CHECKPOINT = "SELECT checkpoint FROM kafka_shard WHERE shard = $1"
@@ -103,7 +103,7 @@ class Index:
                 for records in segment.streams.values() for one in records
             )))
             await connection.execute(ADD_HEADS, *_columns(4, (
-                (workspace, head.sequence, head.chain, head.time) for workspace, head in segment.heads.items()
+                (workspace, last.sequence, last.chain, spell_time(last.at)) for workspace, last in segment.lasts.items()
             )))
             await connection.execute(ADD_COMMANDS, *_columns(6, (
                 (*key, done.request_hash, done.recorded[0].position.offset, len(done.recorded), done.recorded[-1].at)

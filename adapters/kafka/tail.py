@@ -31,14 +31,15 @@ class Segment:
     events: int = 0
     streams: dict[StreamKey, list[Recorded]] = field(default_factory=dict)
     commands: dict[CommandKey, Done] = field(default_factory=dict)
-    heads: dict[WorkspaceId, Head] = field(default_factory=dict)
+    lasts: dict[WorkspaceId, Recorded] = field(default_factory=dict)
+    """The last record of each workspace, where its chain goes on."""
 
     def add(self, request_hash: str, recorded: tuple[Recorded, ...]) -> None:
         for one in recorded:
             self.streams.setdefault((one.workspace, one.stream), []).append(one)
         last = recorded[-1]
         self.commands[last.workspace, last.command] = Done(request_hash, recorded)
-        self.heads[last.workspace] = head_of(last)
+        self.lasts[last.workspace] = last
         self.events += len(recorded)
         self.end = last.position.offset + 1
 
@@ -72,8 +73,8 @@ class ShardTail:
 
     def head(self, workspace: WorkspaceId) -> Head | None:
         for segment in reversed(self._segments):
-            if workspace in segment.heads:
-                return segment.heads[workspace]
+            if workspace in segment.lasts:
+                return head_of(segment.lasts[workspace])
         return None
 
     def command(self, key: CommandKey) -> Done | None:
