@@ -102,7 +102,10 @@ class Actor(Generic[State]):
                 except TimeoutError:
                     due = loop.time() + tick
                     touched |= {workspace for home in self._homes.values() for workspace in home.states}
-                for workspace, wish in self.wishes(touched):
+                wishes = self.wishes(touched)
+                if self._hands is not None:
+                    self._hands.foresee([(workspace, wish) for workspace, wish in wishes if isinstance(wish, Call)])
+                for workspace, wish in wishes:
                     self._outbox.send(tasks, workspace, wish)
 
     def take(self, item: Item) -> set[WorkspaceId]:

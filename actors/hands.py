@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from actors.deployer import ApplyRoutes, ReplicasListed, RoutesApplied, StartReplica, StopReplica, WantedRoute
 from actors.desk import Desk
 from actors.node import Listed, NodeStarted, NodeStopped, StartNode, StopNode
-from actors.role import Look
+from actors.role import Call, Look
 from actors.watchdog import SignsOfLife
 from core.ids import WorkspaceId
 from core.ports import Backend, Clock, Gateway, NodeOrder, Nodes, ReplicaOrder, ReplicaStatus, Route, Serving, Vault
@@ -29,6 +29,9 @@ class NodeHands:
 
     async def changed(self) -> None:
         await asyncio.Event().wait()
+
+    def foresee(self, wishes: Sequence[tuple[WorkspaceId, Call]]) -> None:
+        return
 
     async def perform(self, workspace: WorkspaceId, action: object, epoch: int) -> Sequence[object]:
         match action:
@@ -65,6 +68,9 @@ class WatchdogHands:
     async def changed(self) -> None:
         await asyncio.Event().wait()
 
+    def foresee(self, wishes: Sequence[tuple[WorkspaceId, Call]]) -> None:
+        return
+
     async def perform(self, workspace: WorkspaceId, action: object, epoch: int) -> Sequence[object]:
         raise TypeError(action)
 
@@ -89,6 +95,10 @@ class DeployerHands:
 
     async def changed(self) -> None:
         await self._serving.changed()
+
+    def foresee(self, wishes: Sequence[tuple[WorkspaceId, Call]]) -> None:
+        """The gateway gets all routes at once: those of a workspace never go out without the others that are known by now."""
+        self._wanted.update((workspace, call.action.routes) for workspace, call in wishes if isinstance(call.action, ApplyRoutes))
 
     async def perform(self, workspace: WorkspaceId, action: object, epoch: int) -> Sequence[object]:
         match action:

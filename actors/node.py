@@ -17,7 +17,7 @@ from typing import Literal
 
 from actors.role import Because, Call, Role, Send, Started
 from core import computes
-from core.computes import ClusterScaled, ComputeCreated, ComputeDeleted, ComputeUpdated
+from core.computes import Cluster, ClusterScaled, ComputeCreated, ComputeDeleted, ComputeUpdated
 from core.events import Recorded
 from core.nodes import (
     LoseNode,
@@ -105,7 +105,7 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Fleet:
     workspace: str
-    clusters: dict[str, computes.Cluster]
+    clusters: dict[str, Cluster]
     computes: dict[str, Wanted]
     machines: dict[str, Machine]
     existing: frozenset[str] | None = None

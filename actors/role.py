@@ -71,6 +71,10 @@ class Hands(Protocol):
         """Returns when another look is due before `look_seconds` are over; may wait for ever."""
         ...
 
+    def foresee(self, wishes: Sequence[tuple[WorkspaceId, Call]]) -> None:
+        """Told of all calls that came out of one look, before the first of them is made."""
+        ...
+
     async def perform(self, workspace: WorkspaceId, action: object, epoch: int) -> Sequence[object]:
         """Makes one call and returns the signals that tell of it. Whatever it raises is tried again after a while."""
         ...

@@ -92,6 +92,8 @@ class Supervisor:
                         case Gained(shard):
                             self._live.clear()
                             held = self._shards[shard] = _Shard()
+                            for member in self._members:
+                                await member.hear(Begin(shard, 0, {}))
                             held.task = tasks.create_task(self._follow(shard, held))
                         case Lost(shard):
                             await self._leave(shard)

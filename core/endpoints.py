@@ -330,14 +330,16 @@ def request(states: States, command: RequestDeployment) -> Decision:
     made: dict[Stream, list[Event]] = {stream_of(command.endpoint): []}
     if known.rolling is not None:
         made[stream_of(command.endpoint)].append(DeploymentFailed(
-            endpoint=command.endpoint, deployment=command.deployment, revision=known.rolling.number, reason=f"replaced by revision {revision}",
+            endpoint=command.endpoint, deployment=command.deployment, revision=known.rolling.number,
+            reason=f"replaced by revision {revision}",
         ))
         _release(made, states, command.endpoint, command.deployment, known.rolling)
     made[stream_of(command.endpoint)].append(DeploymentRequested(
         endpoint=command.endpoint, deployment=command.deployment, revision=revision, spec=command.spec, all_traffic=command.all_traffic,
     ))
     made.setdefault(models.stream_of(command.spec.model), []).append(models.ModelVersionUsed(
-        model=command.spec.model, version=command.spec.model_version, endpoint=command.endpoint, deployment=command.deployment, revision=revision,
+        model=command.spec.model, version=command.spec.model_version,
+        endpoint=command.endpoint, deployment=command.deployment, revision=revision,
     ))
     return made
 
@@ -399,9 +401,10 @@ def delete_deployment(states: States, command: DeleteDeployment) -> Decision:
     endpoint = _open(states[stream_of(command.endpoint)], command.endpoint)
     if command.deployment not in endpoint.deployments:
         return {}
-    if endpoint.traffic.get(command.deployment, 0):
+    share = endpoint.traffic.get(command.deployment, 0)
+    if share:
         raise Conflict(
-            f"The deployment {command.deployment!r} gets {endpoint.traffic[command.deployment]} % of the traffic; set its traffic to 0 first.",
+            f"The deployment {command.deployment!r} gets {share} % of the traffic; set its traffic to 0 first.",
             deployment=command.deployment,
         )
     made: dict[Stream, list[Event]] = {stream_of(command.endpoint): [
@@ -451,11 +454,14 @@ def _release(made: dict[Stream, list[Event]], states: States, endpoint: str, dep
     ))
 
 
+_Deploying = RequestDeployment | ReportReplicaReady | ReportReplicaLost | FailDeployment | DeleteDeployment | DeleteEndpoint
+
+
 def stream_of(endpoint: str) -> Stream:
     return Stream(f"endpoint/{endpoint}")
 
 
-def _with_models(command: RequestDeployment | ReportReplicaReady | ReportReplicaLost | FailDeployment | DeleteDeployment | DeleteEndpoint, states: States) -> Sequence[Stream]:
+def _with_models(command: _Deploying, states: States) -> Sequence[Stream]:
     home = stream_of(command.endpoint)
     wanted = [home]
     if isinstance(command, RequestDeployment):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-Kind = Literal["invalid", "unauthenticated", "forbidden", "missing", "conflict", "precondition", "too_large", "limit", "unavailable", "not_yet"]
+Kind = Literal[
+    "invalid", "unauthenticated", "forbidden", "missing", "conflict", "precondition", "too_large", "limit", "unavailable", "not_yet",
+]
 
 
 class Refusal(Exception):
@@ -80,7 +82,8 @@ class StaleAttempt(Conflict):
     code = "stale_attempt"
 
     def __init__(self, run: str, attempt: int, current: int | None) -> None:
-        super().__init__(f"Attempt {attempt} of run {run!r} is over; its reports change nothing.", run=run, attempt=attempt, current=current)
+        problem = f"Attempt {attempt} of run {run!r} is over; its reports change nothing."
+        super().__init__(problem, run=run, attempt=attempt, current=current)
         self.run, self.attempt, self.current = run, attempt, current
 
 

@@ -335,7 +335,8 @@ def evolve(state: Run, event: Event) -> Run:
         case Placed(), RunReachable():
             return replace(state, reachable=True)
         case Placed(), RunRequeued():
-            return Queued(replace(state.facts, retries_on_node_lost=state.facts.retries_on_node_lost - (event.cause == "node_lost")), state.attempt)
+            left = state.facts.retries_on_node_lost - (event.cause == "node_lost")
+            return Queued(replace(state.facts, retries_on_node_lost=left), state.attempt)
         case Queued(), RunEnded():
             return Finished(state.facts, state.attempts, event.outcome)
         case Placed(), RunEnded():
@@ -502,7 +503,8 @@ def submit(states: States, command: SubmitRun) -> Decision:
     cluster: Cluster = states[compute_stream(command.compute)]
     if command.job.slots > cluster.slots_per_node:
         raise Invalid(
-            f"The job needs {command.job.slots} slots on one node; nodes of {command.compute!r} have {cluster.slots_per_node}.", field="slots",
+            f"The job needs {command.job.slots} slots on one node; nodes of {command.compute!r} have {cluster.slots_per_node}.",
+            field="slots",
         )
     if command.parent is not None and isinstance(states[stream_of(command.parent)], NoRun):
         raise NotFound("run", command.parent)
@@ -529,9 +531,10 @@ def place(states: States, command: PlaceRun) -> Decision:
             if not isinstance(node, nodes.Ready) or not node.reachable or node.free < run.facts.slots:
                 raise NoCapacity(f"Node {command.node!r} has no room for the run now.", node=command.node)
             attempt = run.attempts + 1
+            taken = nodes.SlotTaken(node=command.node, run=command.run, attempt=attempt, slots=run.facts.slots)
             return {
                 stream_of(command.run): (RunPlaced(run=command.run, attempt=attempt, node=command.node, reason=command.reason),),
-                nodes.stream_of(command.node): (nodes.SlotTaken(node=command.node, run=command.run, attempt=attempt, slots=run.facts.slots),),
+                nodes.stream_of(command.node): (taken,),
             }
         case _:
             assert_never(run)
@@ -640,9 +643,9 @@ def lose_node(states: States, command: nodes.LoseNode) -> Decision:
 
 def log_parameters(state: Run, command: LogParameters) -> Sequence[Event]:
     facts = _facts(state, command.run)
-    changed = {key: (facts.parameters[key], value) for key, value in command.parameters.items() if facts.parameters.get(key, value) != value}
+    changed = [key for key, value in command.parameters.items() if facts.parameters.get(key, value) != value]
     if changed:
-        key, (before, after) = next(iter(changed.items()))
+        key, before, after = changed[0], facts.parameters[changed[0]], command.parameters[changed[0]]
         raise Conflict(f"The parameter {key!r} is {before!r} already and never changes; {after!r} needs a new run.", parameter=key)
     new = {key: value for key, value in command.parameters.items() if key not in facts.parameters}
     return (RunParametersLogged(run=command.run, parameters=new),) if new else ()

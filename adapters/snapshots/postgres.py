@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncpg
 import zstandard
 
 from actors.snapshots import Snapshot
+from adapters.postgres.pool import Database
 
 CONTENT_BYTES_MAX = 256 * 1024 * 1024
 
@@ -23,15 +23,15 @@ WHERE actor_snapshot.version <> excluded.version OR actor_snapshot.next_offset <
 class PostgresSnapshots:
     """Implements actors.snapshots.Snapshots."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def load(self, log: str, shard: int, role: str, version: int) -> Snapshot | None:
-        row = await self._pool.fetchrow(LOAD, log, shard, role, version)
+        row = await self._database.fetchrow(LOAD, log, shard, role, version)
         if row is None:
             return None
         return Snapshot(row["next_offset"], zstandard.ZstdDecompressor().decompress(row["content"], max_output_size=CONTENT_BYTES_MAX))
 
     async def save(self, log: str, shard: int, role: str, version: int, snapshot: Snapshot) -> None:
         content = zstandard.ZstdCompressor(level=3).compress(snapshot.content)
-        await self._pool.execute(SAVE, log, shard, role, version, snapshot.next_offset, content)
+        await self._database.execute(SAVE, log, shard, role, version, snapshot.next_offset, content)
