@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -29,6 +29,10 @@ class Queries(Protocol):
 
 class Connection(Queries, Protocol):
     """One connection, on which transactions are made."""
+
+    async def copy_records_to_table(self, table_name: str, /, *, records: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
+        """Adds rows by COPY, several times as fast as INSERT; a row that is there already fails it."""
+        ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """Commits when the block ends well, rolls back when it raises."""

@@ -12,14 +12,14 @@ import structlog
 from projections import checkpoints
 from projections.checkpoints import Rewound, Stop
 from projections.database import Connection, Database
-from projections.readmodel import Item, Key, ReadModel, concerns, statements
+from projections.readmodel import Item, Key, ReadModel, concerning, statements
 from projections.topics import Slice, name_of, workspace_of
 
 ROWS_CACHED_MAX = 2_000
 UNWRITTEN_OFFSETS_MAX = 10_000
 """How far a table may be ahead of its checkpoint when nothing on the way concerned it."""
 _DATA_ERRORS = ("21", "22", "23", "54")
-"""Classes of SQLSTATE that come from what was to be written, not from the state of the database."""
+"""Classes of SQLSTATE that come from what was to be written."""
 _LOCK = 0x666F6C64
 _FOUND = "SELECT to_regclass($1) IS NOT NULL"
 
@@ -81,10 +81,11 @@ class Writer:
             start = self.reached[piece.shard]
             if piece.next_offset <= start:
                 return
-            items = [
-                item for item in piece.items
-                if concerns(self.model, item) and item.position.offset >= start and workspace_of(item) not in self.stopped
-            ]
+            items = concerning(self.model, piece.items)
+            if piece.items and piece.items[0].position.offset < start:
+                items = [item for item in items if item.position.offset >= start]
+            if self.stopped:
+                items = [item for item in items if workspace_of(item) not in self.stopped]
             if not items and piece.next_offset - self._written[piece.shard] < UNWRITTEN_OFFSETS_MAX:
                 self.reached[piece.shard] = piece.next_offset
                 return
@@ -92,7 +93,7 @@ class Writer:
             try:
                 await self._commit(database, piece, work, careful=False)
             except Exception as error:
-                if str(getattr(error, "sqlstate", None) or "")[:2] not in _DATA_ERRORS:
+                if not _from_data(error):
                     raise
                 await self._commit(database, piece, self._work(items), careful=True)
 
@@ -121,7 +122,7 @@ class Writer:
                 await self._write_each(connection, work)
             else:
                 self._fold(work, work.facts)
-                await self._write(connection, work)
+                await self._write(connection, work, copy=self.model.insert_only)
             await checkpoints.stop(connection, self.table, work.stops)
             next_offset = max(found, piece.next_offset)
             await connection.execute(checkpoints.MOVE, self.table, shard, next_offset)
@@ -170,22 +171,30 @@ class Writer:
                 continue
             rows.update(folded)
 
-    async def _write(self, connection: Connection, work: _Work) -> None:
+    async def _write(self, connection: Connection, work: _Work, *, copy: bool = False) -> None:
         """The rows that are not what they were before."""
-        spill, key_of = self.model.spill, self.model.side
-        side: dict[Key, Any] = {}
+        spill, side_table, before = self.model.spill, self.model.side, work.before
+        changed, gone, side = list[Any](), list[Key](), dict[Key, Any]()
         for key, row in work.rows.items():
-            if spill is not None and key_of is not None and row is not None and row is not work.before.get(key):
-                work.rows[key], grown_out = spill(row)
-                side.update((tuple(getattr(one, column) for column in key_of.key), one) for one in grown_out)
-        changed = [row for key, row in work.rows.items() if row is not None and row is not work.before.get(key)]
-        gone = [key for key, row in work.rows.items() if row is None and work.before.get(key) is not None]
-        if changed:
-            await connection.execute(self._sql.upsert, *self._sql.columns_of(changed))
+            if row is before.get(key):
+                continue
+            if row is None:
+                gone.append(key)
+                continue
+            if spill is not None and side_table is not None:
+                row, grown_out = spill(row)
+                work.rows[key] = row
+                side.update((tuple(getattr(one, column) for column in side_table.key), one) for one in grown_out)
+            changed.append(row)
+        if changed and copy:
+            records = self._sql.records_of(changed)
+            await connection.copy_records_to_table(self.table, records=records, columns=list(self.model.table.columns))
+        elif changed:
+            await connection.execute(self._sql.upsert, *self._sql.sent(changed))
         if gone:
             await connection.execute(self._sql.delete, *[list(column) for column in zip(*gone, strict=True)])
         if side and self._side_sql is not None:
-            await connection.execute(self._side_sql.upsert, *self._side_sql.columns_of(side.values()))
+            await connection.execute(self._side_sql.upsert, *self._side_sql.sent(list(side.values())))
 
     async def _write_each(self, connection: Connection, work: _Work) -> None:
         """Item by item, to find the one that the database refuses."""
@@ -197,7 +206,7 @@ class Writer:
                     await self._write(connection, work)
                 work.before = dict(work.rows)
             except Exception as error:
-                if str(getattr(error, "sqlstate", None) or "")[:2] not in _DATA_ERRORS:
+                if not _from_data(error):
                     raise
                 work.rows, work.before, work.stopped = rows, before, stopped
                 work.stops.append(Stop.at(piece[0], error))
@@ -226,3 +235,8 @@ class Writer:
             await connection.execute(self._side_sql.drop)
         await connection.execute(checkpoints.DROP, self.table)
         await connection.execute(checkpoints.GO_ON, self.table)
+
+
+def _from_data(error: Exception) -> bool:
+    """Whether the error comes from what was to be written, not from the state of the database: trying again would not help."""
+    return isinstance(error, (ValueError, TypeError)) or str(getattr(error, "sqlstate", None) or "")[:2] in _DATA_ERRORS
