@@ -1,8 +1,8 @@
 """Local nodes: each is an agent process on this machine, in a session of its own, that outlives the server.
 
-`<directory>/<node>/` (0700) holds the agent's config.json (0600, with its token), its process (agent.json: pid and start time, so
-that a pid that was given to somebody else is never taken for it) and what it runs. An agent that died is simply started again in
-the same folder: it adopts the scripts that went on without it.
+`<directory>/<node>/` (0711: scripts pass through it to what is theirs) holds the agent's config.json (0600, with its token), its
+process (process.json: pid and start time, so that a pid that was given to somebody else is never taken for it) and what it runs. An
+agent that died is simply started again in the same folder: it adopts the scripts that went on without it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from foldline.node import main as agent
 log = structlog.get_logger()
 
 AGENT_LOG_BYTES_MAX = 8 * 1024 * 1024
-CONFIG, PROCESS, ORDER, AGENT_LOG = "config.json", "agent.json", "order.json", "agent.log"
+CONFIG, PROCESS, ORDER, AGENT_LOG = "config.json", "process.json", "order.json", "agent.log"
 
 
 class LocalNodes:
@@ -65,8 +65,8 @@ class LocalNodes:
     def _start(self, order: NodeOrder, token: str) -> None:
         home = self._directory / order.node
         self._check_epoch(home, order.workspace, order.node, order.epoch)
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.mkdir(mode=0o700, exist_ok=True)
+        self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        home.mkdir(mode=0o711, exist_ok=True)
         config = {**self._config, "token": token, "directory": str(home), "slots": int(order.settings.get("slots", "1"))}
         running = self._process(home)
         if running is not None and _read(home / CONFIG) == config:
@@ -136,7 +136,7 @@ class LocalNodes:
         return found
 
     def _process(self, home: Path) -> int | None:
-        """The pid of the node's agent while it lives: the one that was started from here, or the one that says so itself."""
+        """The pid of the node's agent while it lives."""
         known = _read(home / PROCESS)
         if known is not None and known.get("started") is not None and started_at(int(known["pid"])) == known["started"]:
             return int(known["pid"])
