@@ -168,6 +168,7 @@ def unseal(attributes: Mapping[str, str], value: bytes, position: Position) -> R
     )
 
 
+@lru_cache(maxsize=64)
 def spell_time(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds, always 27 characters, so that text order is time order."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
