@@ -103,7 +103,7 @@ def _rules(route: Route) -> list[Json]:
     score, health = f"/endpoints/{route.workspace_name}/{route.endpoint}/score", f"/endpoints/{route.workspace_name}/{route.endpoint}/"
     post, get = _header(":method", exact="POST"), _header(":method", exact="GET")
     rules: list[Json] = []
-    for backend in sorted(route.backends, key=lambda backend: backend.deployment):
+    for backend in _sorted(route):
         chosen = _header(DEPLOYMENT_HEADER, exact=backend.deployment)
         unready = _not_ready(f"The deployment {backend.deployment!r} has no replica ready.")
         target = _to(route, [backend], [1]) if backend.addresses else unready
@@ -122,7 +122,7 @@ def _rules(route: Route) -> list[Json]:
 
 def _shared(route: Route) -> Json:
     """By the weights, among the deployments that have a replica ready."""
-    ready = [backend for backend in route.backends if backend.weight > 0 and backend.addresses]
+    ready = [backend for backend in _sorted(route) if backend.weight > 0 and backend.addresses]
     if ready:
         return _to(route, ready, [backend.weight for backend in ready])
     if any(backend.weight > 0 for backend in route.backends):
@@ -270,6 +270,10 @@ def _added(name: str, value: str) -> Json:
 def _response(resources: list[Json]) -> Json:
     version = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:24]
     return {"version_info": version, "resources": resources}
+
+
+def _sorted(route: Route) -> list[Backend]:
+    return sorted(route.backends, key=lambda backend: backend.deployment)
 
 
 def _name(route: Route) -> tuple[str, str]:

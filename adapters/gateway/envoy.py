@@ -39,9 +39,9 @@ class EnvoyGateway:
         """`port` 0 takes a free one, and the same again after a restart."""
         self.user = user or GatewayUser.for_this_process()
         self._files = Files(directory.absolute())
-        self._host, self._port, self._concurrency, self._body_bytes_max = host, port, concurrency, body_bytes_max
+        self._host, self._port, self._body_bytes_max = host, port, body_bytes_max
         self._applying = asyncio.Lock()
-        self._envoy: EnvoyProcess
+        self._envoy = EnvoyProcess(self._files, self.user, concurrency=concurrency)
         self._stack = contextlib.AsyncExitStack()
 
     @property
@@ -55,7 +55,6 @@ class EnvoyGateway:
     async def __aenter__(self) -> Self:
         """Raises: Unavailable when Envoy does not start, with the reason."""
         self._lay_out()
-        self._envoy = EnvoyProcess(self._files, self.user, concurrency=self._concurrency, port=self._port)
         await self._envoy.begin()
         tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
         keeper = tasks.create_task(self._envoy.keep(), name="gateway-keeper")
@@ -66,7 +65,7 @@ class EnvoyGateway:
         await self._stack.aclose()
 
     async def shut_down(self) -> None:
-        """Ends Envoy: no endpoint answers any more."""
+        """Ends Envoy, or, before `async with`, the one that an earlier server has left: no endpoint answers any more."""
         await self._envoy.stop()
 
     def scoring_uri(self, workspace_name: str, endpoint: str) -> str:

@@ -54,8 +54,8 @@ class GatewayUser:
 class EnvoyProcess:
     """Keeps one Envoy alive over a folder whose bootstrap is written. `run` is the keeping; `stop` is the end."""
 
-    def __init__(self, files: Files, user: GatewayUser, *, concurrency: int, port: int) -> None:
-        self._files, self._user, self._concurrency, self._port = files, user, concurrency, port
+    def __init__(self, files: Files, user: GatewayUser, *, concurrency: int) -> None:
+        self._files, self._user, self._concurrency = files, user, concurrency
         self._process: Process | None = None
         self._stopping = False
 
@@ -91,12 +91,9 @@ class EnvoyProcess:
 
     async def stop(self) -> None:
         self._stopping = True
-        if self._process is None:
-            return
-        self._process.send(signal.SIGTERM)
-        if not await self._process.ended_within(5):
-            self._process.send(signal.SIGKILL)
-            await self._process.ended()
+        process = self._process or self._recorded()[0]
+        if process is not None:
+            await _ended(process)
         self._record.unlink(missing_ok=True)
 
     def log_tail(self, lines: int) -> list[str]:
@@ -118,22 +115,23 @@ class EnvoyProcess:
         return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
     async def _adopt(self) -> Process | None:
-        try:
-            record = json.loads(self._record.read_text())
-            process = adopted(int(record["pid"]), str(record["started"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        process, fingerprint = self._recorded()
         if process is None:
             return None
-        if record.get("fingerprint") == self._fingerprint():
+        if fingerprint == self._fingerprint():
             log.info("gateway.adopted", pid=process.pid)
             return process
         log.info("gateway.replaced", pid=process.pid, reason="its fixed settings have changed")
-        process.send(signal.SIGTERM)
-        if not await process.ended_within(5):
-            process.send(signal.SIGKILL)
-            await process.ended()
+        await _ended(process)
         return None
+
+    def _recorded(self) -> tuple[Process | None, str]:
+        """The Envoy that an earlier server has left, if it still runs, and what it was started with."""
+        try:
+            record = json.loads(self._record.read_text())
+            return adopted(int(record["pid"]), str(record["started"])), str(record["fingerprint"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, ""
 
     async def _start(self) -> None:
         self._files.admin.unlink(missing_ok=True)
@@ -153,7 +151,7 @@ class EnvoyProcess:
         written = self._record.with_suffix(".new")
         written.write_text(json.dumps(record))
         written.replace(self._record)
-        log.info("gateway.started", pid=process.pid, port=self._port)
+        log.info("gateway.started", pid=process.pid)
 
     async def _live(self) -> None:
         """Waits until Envoy takes requests. Raises: Unavailable with Envoy's own last words when it ends instead."""
@@ -161,7 +159,7 @@ class EnvoyProcess:
         deadline = time.monotonic() + START_SECONDS
         while not await admin.is_live(self._files.admin):
             if not self._process.alive:
-                raise Unavailable(f"Envoy ended at its start (is port {self._port} in use?): {' '.join(self.log_tail(3))}")
+                raise Unavailable(f"Envoy ended at its start (is its port in use?): {' '.join(self.log_tail(3))}")
             if time.monotonic() > deadline:
                 raise Unavailable(f"Envoy was not ready after {START_SECONDS:g} s: {' '.join(self.log_tail(3))}")
             await asyncio.sleep(0.01)
@@ -180,6 +178,13 @@ class EnvoyProcess:
             copy.with_suffix(".new").chmod(0o755)
             copy.with_suffix(".new").replace(copy)
         return copy
+
+
+async def _ended(process: Process) -> None:
+    process.send(signal.SIGTERM)
+    if not await process.ended_within(5):
+        process.send(signal.SIGKILL)
+        await process.ended()
 
 
 def _surroundings(variables: Mapping[str, str]) -> dict[str, str]:

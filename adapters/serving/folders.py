@@ -4,7 +4,7 @@
     .foldline/<hash>/foldline/          the package that workers import
     .sockets/<12 hex>/worker            a replica's socket; its folder lets in the worker's uid and the gateway's group only
     .logs/…                             the last logs of replicas that are gone
-    <workspace>/<endpoint>/<replica>/   order.json, environment, control/ (process, exit, log: ours only), work/ and tmp/ (the worker's)
+    <workspace>/<endpoint>/<replica>/   order.json, start, control/ (process, exit, log: ours only), work/ and tmp/ (the worker's)
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class ReplicaFolder:
         return self.path / "tmp"
 
     @property
-    def environment(self) -> Path:
-        return self.path / "environment"
+    def start(self) -> Path:
+        """What the worker's shell does first: its variables, then the worker."""
+        return self.path / "start"
 
     @property
     def socket(self) -> Path:

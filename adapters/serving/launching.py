@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from adapters.serving.folders import ReplicaFolder
 from adapters.serving.outliving import Process, start
 from core.ports import ReplicaOrder
 from foldline.node.cgroups import Cgroups
-from foldline.node.sandbox import Sandbox, local_sources, scrubbed_environment
+from foldline.node.sandbox import Sandbox, local_sources, scrubbed_environment, starter
 from foldline.node.supervise import encode
 
 LOG_BYTES_MAX = 8 * 1024 * 1024
 PIDS_MAX = 1024
 OURS = ("PATH=/usr/bin:/bin", "LANG=C.UTF-8")
 """All that bubblewrap and setpriv see while they are root; the worker's own variables come from a file, inside."""
+
+PACKAGE_FILES = ("__init__.py", "script.py", "serving/*.py")
 
 _KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); from foldline.serving.keeper import main; main()"
 
@@ -33,8 +36,6 @@ class Ingredients:
     model: Path
     code: Path
     environment: Path
-    package: Path
-    """The folder that holds the package `foldline`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +47,28 @@ class Launcher:
     gateway_gid: int | None
     body_bytes_max: int
     memory_bytes: int
+    packages: Path
+    """The folder below which copies of the package `foldline` lie."""
 
     def launch(self, folder: ReplicaFolder, order: ReplicaOrder, uid: int, ingredients: Ingredients) -> Process:
         """Starts the worker under its supervising process. Blocks for some milliseconds. Raises: OSError."""
         self._lay_out(folder, uid)
-        self._write_environment(folder, uid, variables(order, folder, ingredients, self.body_bytes_max))
         python = str(ingredients.environment / "bin" / "python")
-        launch = str(ingredients.package / "foldline" / "serving" / "launch.py")
+        imported = package(self.packages)
+        surroundings = variables(order, folder, ingredients, imported, self.body_bytes_max)
         argv = self.sandbox.argv(
-            [python, "-I", "-S", launch, str(folder.environment), python, "-m", "foldline.serving.worker"],
+            starter(folder.start, surroundings, [python, "-m", "foldline.serving.worker"], uid),
             folder=folder.work, uid=uid, temporary=folder.temporary, identity=folder.path / "identity",
-            read_only=[*dict.fromkeys([*ingredients_read(ingredients), folder.environment, *local_sources(os.environ)])],
+            read_only=[*dict.fromkeys([
+                ingredients.model, ingredients.code, ingredients.environment, imported, folder.start, *local_sources(os.environ),
+            ])],
             writable=[folder.work, folder.socket.parent],
         )
         procs = self.cgroups.make(cgroup_name(folder), pids_max=PIDS_MAX, memory_bytes=self.memory_bytes)
-        order_text = encode({
+        return _keeper(folder, encode({
             "control": [str(folder.control)], "grace": ["10"], "log_bytes_max": [str(LOG_BYTES_MAX)], "uid": [str(uid)], "argv": argv,
             "environment": list(OURS), "cgroups": procs, "folder": [str(folder.work)], "time_limit": ["0"], "lease": ["0"],
-        })
-        return _keeper(folder, order_text)
+        }))
 
     def admit(self, folder: ReplicaFolder, uid: int) -> None:
         """The worker listens: from now on it can put nothing else in its socket's place."""
@@ -97,18 +101,13 @@ class Launcher:
         else:
             self.sandbox.own(place, uid)
 
-    def _write_environment(self, folder: ReplicaFolder, uid: int, content: Mapping[str, str]) -> None:
-        folder.environment.unlink(missing_ok=True)
-        descriptor = os.open(folder.environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(b"\0".join(os.fsencode(f"{name}={value}") for name, value in content.items()))
-        self.sandbox.own(folder.environment, uid)
 
-
-def variables(order: ReplicaOrder, folder: ReplicaFolder, ingredients: Ingredients, body_bytes_max: int) -> dict[str, str]:
+def variables(
+    order: ReplicaOrder, folder: ReplicaFolder, ingredients: Ingredients, imported: Path, body_bytes_max: int,
+) -> dict[str, str]:
     """The worker's surroundings: the deployment's own variables under those that make it a worker."""
     own = order.environment_variables
-    path = os.pathsep.join(filter(None, (str(ingredients.package), own.get("PYTHONPATH", ""))))
+    path = os.pathsep.join(filter(None, (str(imported), own.get("PYTHONPATH", ""))))
     return {
         **scrubbed_environment(os.environ),
         "PATH": f"{ingredients.environment}/bin:/usr/local/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(ingredients.environment),
@@ -124,27 +123,28 @@ def variables(order: ReplicaOrder, folder: ReplicaFolder, ingredients: Ingredien
     }
 
 
-def ingredients_read(ingredients: Ingredients) -> tuple[Path, ...]:
-    return ingredients.model, ingredients.code, ingredients.environment, ingredients.package
-
-
 def cgroup_name(folder: ReplicaFolder) -> str:
     return f"serving-{folder.socket.parent.name}"
 
 
 def package(directory: Path) -> Path:
-    """A folder with a copy of the package `foldline` that any uid can read; another content is another folder."""
+    """A folder with a copy of what workers import of `foldline`, readable for any uid; another content is another folder."""
     source = Path(foldline.__file__).parent
-    files = sorted(path for path in source.rglob("*.py") if "__pycache__" not in path.parts)
+    files = sorted(path for pattern in PACKAGE_FILES for path in source.glob(pattern))
     content = hashlib.sha256(b"\0".join(bytes(path.relative_to(source)) + b"\0" + path.read_bytes() for path in files)).hexdigest()[:16]
     place = directory / content
     if not place.exists():
-        new = directory / f".{content}.{os.getpid()}"
+        new = directory / f".{content}.{secrets.token_hex(6)}"
         shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(source, new / "foldline", ignore=shutil.ignore_patterns("__pycache__"))
+        for path in files:
+            copy = new / "foldline" / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
         for path in (new, *new.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        new.rename(place)
+        with contextlib.suppress(OSError):  # another start was as quick
+            new.rename(place)
+        shutil.rmtree(new, ignore_errors=True)
     return place
 
 

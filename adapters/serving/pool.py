@@ -13,7 +13,7 @@ import psutil
 
 from adapters.serving.content import ContentCache
 from adapters.serving.folders import ReplicaFolder, recorded, tail
-from adapters.serving.launching import Launcher, package
+from adapters.serving.launching import Launcher
 from adapters.serving.replica import Kitchen, Replica, keep_log
 from core.errors import Conflict, Invalid
 from core.ids import WorkspaceId, is_name
@@ -35,15 +35,14 @@ class ServingPool:
         start_limit_seconds: float = 300.0, body_bytes_max: int = BODY_BYTES_MAX, cgroups: Cgroups | None = None,
     ) -> None:
         self._directory = directory.absolute()
-        self._blobs, self._environments, self._sandbox = blobs, environments, sandbox
-        self._gateway_gid, self._start_limit_seconds, self._body_bytes_max = gateway_gid, start_limit_seconds, body_bytes_max
-        self._cgroups = cgroups or Cgroups.probe()
+        memory_bytes = psutil.virtual_memory().total
+        launcher = Launcher(sandbox, cgroups or Cgroups.probe(), gateway_gid, body_bytes_max, memory_bytes, self._directory / ".foldline")
+        self._kitchen = Kitchen(ContentCache(self._directory / ".content", blobs), environments, launcher, start_limit_seconds)
         self._replicas: dict[tuple[WorkspaceId, str], Replica] = {}
         self._epochs: dict[WorkspaceId, int] = {}
         self._news = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
         self._tasks: asyncio.TaskGroup
-        self._kitchen: Kitchen
 
     async def __aenter__(self) -> Self:
         """Raises: Invalid when the folder's path leaves no room for a Unix socket."""
@@ -53,14 +52,9 @@ class ServingPool:
             (self._directory / name).mkdir(parents=True, exist_ok=True)
             (self._directory / name).chmod(0o711)
         (self._directory / ".logs").mkdir(exist_ok=True, mode=0o700)
-        self._kitchen = Kitchen(
-            ContentCache(self._directory / ".content", self._blobs), self._environments,
-            Launcher(self._sandbox, self._cgroups, self._gateway_gid, self._body_bytes_max, psutil.virtual_memory().total),
-            await asyncio.to_thread(package, self._directory / ".foldline"), self._start_limit_seconds,
-        )
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._stack.callback(self._let_go)
-        left = [Replica(folder, order, uid, self._kitchen, self._news.set) for folder, order, uid in recorded(self._directory)]
+        left = self._left()
         async with asyncio.TaskGroup() as looks:
             for replica in left:
                 looks.create_task(replica.recognise())
@@ -73,7 +67,9 @@ class ServingPool:
         await self._stack.aclose()
 
     async def shut_down(self) -> None:
-        """Ends all replicas, without draining."""
+        """Ends all replicas, without draining; before `async with` those that an earlier server has left."""
+        if not self._replicas:
+            self._replicas = {(replica.order.workspace, replica.order.replica): replica for replica in self._left()}
         async with asyncio.TaskGroup() as tasks:
             for workspace, replica in tuple(self._replicas):
                 tasks.create_task(self.stop(workspace, replica, self._epochs.get(workspace, 0), 0.0))
@@ -136,6 +132,9 @@ class ServingPool:
         return lines[-lines_max:] if lines_max > 0 else []
 
     # -- in order ------------------------------------------------------------------------------------------------------
+    def _left(self) -> tuple[Replica, ...]:
+        return tuple(Replica(folder, order, uid, self._kitchen, self._news.set) for folder, order, uid in recorded(self._directory))
+
     def _take_up(self, replica: Replica, wait_seconds: float = 0.0) -> None:
         self._replicas[replica.order.workspace, replica.order.replica] = replica
         replica.task = self._tasks.create_task(replica.live(wait_seconds), name=f"replica-{replica.order.replica}")

@@ -37,7 +37,6 @@ class Kitchen:
     content: ContentCache
     environments: EnvironmentCache
     launcher: Launcher
-    package: Path
     start_limit_seconds: float
 
 
@@ -114,11 +113,12 @@ class Replica:
     async def _begin(self) -> Process:
         """Prepares and starts it. Raises: ContentFailed, EnvironmentFailed, OSError."""
         order, began = self.order, time.monotonic()
+        self.folder.write_log(f"Starting {order.model}:{order.model_version} as revision {order.revision} of {order.deployment}.")
         spec = EnvironmentSpec(python=order.python, packages=(*order.packages, *REQUIREMENTS))
         model = await self._kitchen.content.folder(order.workspace, order.model_manifest)
         code = await self._kitchen.content.folder(order.workspace, order.code_manifest)
         built = await self._kitchen.environments.ensure(spec.key, spec.python, spec.packages, self.folder.write_log)
-        ingredients = Ingredients(model, code, built.path, self._kitchen.package)
+        ingredients = Ingredients(model, code, built.path)
         prepared = time.monotonic()
         process = await asyncio.to_thread(self._kitchen.launcher.launch, self.folder, order, self.uid, ingredients)
         log.info(
@@ -156,8 +156,8 @@ class Replica:
             sentence = said[-1]
         elif status is None:
             sentence = "The worker is gone, and nobody saw why."
-        elif status < 0:
-            sentence = f"The worker was killed by {_signal_name(-status)}."
+        elif status < 0 or 128 < status < 160:  # bubblewrap tells a signal as 128 + its number
+            sentence = f"The worker was killed by {_signal_name(-status if status < 0 else status - 128)}."
         else:
             sentence = f"The worker ended by itself with exit code {status}."
         return "\n".join([sentence, *lines])

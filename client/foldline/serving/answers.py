@@ -76,8 +76,12 @@ def _encode_slowly(result: object) -> bytes:
 def _plain(value: Any) -> Any:
     """`value` out of None, booleans, finite numbers, text, lists and dictionaries with text keys."""
     match value:
-        case None | bool() | str() | int():
-            return value if type(value) in _EXACT else _EXACT_OF(value)
+        case None | bool():
+            return value
+        case str():
+            return str.__str__(value)  # the text itself, of an enumeration's member too
+        case int():
+            return int(value)
         case float():
             return float(value) if value - value == 0 else None
         case Mapping():
@@ -89,16 +93,12 @@ def _plain(value: Any) -> Any:
 
 
 def _key(name: Any) -> str:
-    plain = name if isinstance(name, str) else _plain(name)
+    plain = _plain(name)
     if isinstance(plain, str):
-        return str(plain)
+        return plain
     if isinstance(plain, (list, dict)):
         raise NotJson(f"a dictionary key of type {type(name).__name__}")
     return json.dumps(plain)
-
-
-def _EXACT_OF(value: Any) -> Any:  # noqa: N802  # beside _EXACT
-    return str(value) if isinstance(value, str) else int(value)
 
 
 def _to_plain(value: Any) -> Any:
@@ -122,7 +122,6 @@ def _rows(frame: Any) -> Any:
     return frame.to_dict(orient="records") if hasattr(frame, "columns") else frame.to_dict()
 
 
-_EXACT = frozenset({type(None), bool, str, int})
 _CONVERSIONS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("tolist", lambda value: value.tolist()),
     ("to_dict", _rows),

@@ -9,15 +9,15 @@ When it cannot serve it ends with 70, and the log's last line says why in a sent
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -25,7 +25,9 @@ import uvloop
 from foldline.serving.connection import Connection
 from foldline.serving.script import ScriptFailed, initialise, load
 from foldline.serving.service import Service
+from foldline.serving.sharing import Door, from_channel, share
 
+OpenDoor = Callable[[asyncio.AbstractEventLoop, Callable[[], asyncio.Protocol]], Awaitable[Door]]
 FAILED = 70
 BACKLOG = 1024
 LAME_DUCK_SECONDS = 0.3
@@ -57,19 +59,18 @@ class Setting:
 def main() -> int:
     """One process, or WORKER_COUNT of them on one socket; the exit status tells whether it could serve."""
     sys.setswitchinterval(0.001)
-    with contextlib.suppress(PermissionError):
-        os.setpgid(0, 0)  # so that whoever ends us finds the process to tell
     try:
         setting = Setting.read(os.environ)
         listener = _bound(setting.socket)
-        return serve(setting, listener) if setting.processes == 1 else _several(setting, listener)
+        if setting.processes == 1:
+            return _reported(setting, partial(_listening, listener))
+        return share(listener, setting.processes, BACKLOG, lambda channel: _reported(setting, partial(from_channel, channel)))
     except ScriptFailed as failure:
-        print(f"foldline: {failure}", file=sys.stderr, flush=True)
-        return FAILED
+        return _failed(failure)
 
 
-def serve(setting: Setting, listener: socket.socket) -> int:
-    """Loads the script and answers on `listener` until it is told to stop. Raises: ScriptFailed."""
+def serve(setting: Setting, open_door: OpenDoor) -> int:
+    """Loads the script and answers who comes through the door until it is told to stop. Raises: ScriptFailed."""
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     script = load(setting.folder, setting.entry)
@@ -79,8 +80,8 @@ def serve(setting: Setting, listener: socket.socket) -> int:
     )
     gc.collect()
     gc.freeze()  # what init() made stays: no later collection looks at it again
-    server = loop.run_until_complete(loop.create_unix_server(lambda: Connection(service), sock=listener, backlog=BACKLOG))
-    drain = Drain(service, server, loop)
+    door = loop.run_until_complete(open_door(loop, lambda: Connection(service)))
+    drain = Drain(service, door, loop)
     signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(drain.begin))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("foldline: ready", file=sys.stderr, flush=True)
@@ -97,15 +98,15 @@ def serve(setting: Setting, listener: socket.socket) -> int:
 class Drain:
     """The orderly end: the door is closed, what is in work is answered, then the loop stops."""
 
-    def __init__(self, service: Service, server: asyncio.AbstractServer, loop: asyncio.AbstractEventLoop) -> None:
-        self._service, self._server, self._loop = service, server, loop
+    def __init__(self, service: Service, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+        self._service, self._door, self._loop = service, door, loop
         self.done = False
 
     def begin(self) -> None:
         if self._service.draining:
             return
         self._service.draining = True
-        self._server.close()
+        self._door.close()
         self._loop.call_later(LAME_DUCK_SECONDS, self._end_idle)
 
     def _end_idle(self) -> None:
@@ -121,6 +122,22 @@ class Drain:
             self._loop.call_soon(self._loop.stop)
 
 
+async def _listening(listener: socket.socket, loop: asyncio.AbstractEventLoop, connection: Callable[[], asyncio.Protocol]) -> Door:
+    return await loop.create_unix_server(connection, sock=listener, backlog=BACKLOG)
+
+
+def _reported(setting: Setting, open_door: OpenDoor) -> int:
+    try:
+        return serve(setting, open_door)
+    except ScriptFailed as failure:
+        return _failed(failure)
+
+
+def _failed(failure: ScriptFailed) -> int:
+    print(f"foldline: {failure}", file=sys.stderr, flush=True)
+    return FAILED
+
+
 def _bound(path: str) -> socket.socket:
     """A bound Unix socket that the folder's group may connect to; listening starts with the service."""
     Path(path).unlink(missing_ok=True)
@@ -131,36 +148,6 @@ def _bound(path: str) -> socket.socket:
     finally:
         os.umask(before)
     return listener
-
-
-def _several(setting: Setting, listener: socket.socket) -> int:
-    """Children share the socket; when one ends the others drain, and the worst status is ours."""
-    children: set[int] = set()
-    for _ in range(setting.processes):
-        child = os.fork()
-        if child == 0:
-            status = FAILED
-            try:
-                status = serve(setting, listener)
-            except ScriptFailed as failure:
-                print(f"foldline: {failure}", file=sys.stderr, flush=True)
-            finally:
-                os._exit(status)
-        children.add(child)
-
-    def end(*_: object) -> None:
-        for child in tuple(children):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, end)
-    worst = 0
-    while children:
-        child, status = os.wait()
-        children.discard(child)
-        worst = worst or os.waitstatus_to_exitcode(status)
-        end()
-    return worst if worst >= 0 else 128 - worst
 
 
 def _whole(variables: Mapping[str, str], name: str, otherwise: int, largest: int) -> int:
