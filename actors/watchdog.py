@@ -1,8 +1,11 @@
 """The watchdog: what nothing is heard of for a lease is unreachable, until it is heard of again or the limit is over.
 
-Hears: run-placed, run-unreachable, run-reachable, run-requeued, run-ended, node-joined, node-unreachable, node-reachable,
+Hears: run-submitted, run-placed, run-unreachable, run-reachable, run-requeued, run-ended, node-joined, node-unreachable, node-reachable,
 node-release-requested, node-gone; looks at the desk for signs of life.
 Sends: MarkRunUnreachable, MarkRunReachable, MarkNodeUnreachable, MarkNodeReachable, GiveUpRun.
+
+A run that may be tried on another node is given up at its lease's end: its agent has stopped it by then, by itself. Any other run may
+still be running somewhere, so it is given up only after the limit.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from core.runs import (
     RunPlaced,
     RunReachable,
     RunRequeued,
+    RunSubmitted,
     RunUnreachable,
 )
 
@@ -62,6 +66,8 @@ class SignsOfLife:
 class Leases:
     runs: dict[str, Lease]
     nodes: dict[str, Lease]
+    retried: dict[str, int]
+    """How many retries after a lost node each run has left that has any."""
     grace_from: datetime | None = None
     """No lease ends sooner than one term after this: set when the control plane was away."""
     looked_at: datetime | None = None
@@ -69,11 +75,17 @@ class Leases:
 
 def evolve(leases: Leases, recorded: Recorded) -> Leases:
     match recorded.event:
+        case RunSubmitted() as event if event.job.retries_on_node_lost > 0:
+            return replace(leases, retried={**leases.retried, event.run: event.job.retries_on_node_lost})
         case RunPlaced() as event:
             lease = Lease(recorded.stream, recorded.version, Because.of(recorded), event.attempt, recorded.at)
             return replace(leases, runs={**leases.runs, event.run: lease})
         case RunEnded() | RunRequeued() as event:
-            return replace(leases, runs={name: lease for name, lease in leases.runs.items() if name != event.run})
+            left = leases.retried.get(event.run, 0) - (isinstance(event, RunRequeued) and event.cause == "node_lost")
+            retried = {name: retries for name, retries in leases.retried.items() if name != event.run}
+            if isinstance(event, RunRequeued) and left > 0:
+                retried[event.run] = left
+            return replace(leases, runs={name: lease for name, lease in leases.runs.items() if name != event.run}, retried=retried)
         case RunUnreachable() | RunReachable() as event if event.run in leases.runs:
             return replace(leases, runs={**leases.runs, event.run: _turn(leases.runs[event.run], recorded)})
         case NodeJoined() as event:
@@ -101,13 +113,13 @@ def observe(leases: Leases, signal: object, *, lease_seconds: float) -> Leases:
             return replace(leases, grace_from=at, looked_at=at)
         case SignsOfLife(nodes, attempts, at):
             away = leases.looked_at is not None and (at - leases.looked_at).total_seconds() > lease_seconds / 2
-            return Leases(
-                {
+            return replace(
+                leases, grace_from=at if away else leases.grace_from, looked_at=at,
+                nodes={name: replace(lease, heard=at) if name in nodes else lease for name, lease in leases.nodes.items()},
+                runs={
                     name: replace(lease, heard=at) if (name, lease.attempt) in attempts else lease
                     for name, lease in leases.runs.items()
                 },
-                {name: replace(lease, heard=at) if name in nodes else lease for name, lease in leases.nodes.items()},
-                at if away else leases.grace_from, at,
             )
         case _:
             return leases
@@ -126,6 +138,7 @@ def react(leases: Leases, now: datetime, *, lease_seconds: float, unreachable_li
 def _runs(leases: Leases, grace_from: datetime, now: datetime, lease_seconds: float, limit_seconds: float) -> Iterator[Send]:
     graced = (now - grace_from).total_seconds() >= lease_seconds
     for run, lease in leases.runs.items():
+        may_wait = 0.0 if run in leases.retried else limit_seconds
         silent = (now - max(lease.heard, grace_from)).total_seconds()
         if lease.silent_since is None:
             if silent > lease_seconds:
@@ -133,8 +146,8 @@ def _runs(leases: Leases, grace_from: datetime, now: datetime, lease_seconds: fl
                 yield Send(mark, lease.stream, lease.version, lease.because, f"unreachable {lease.attempt}")
         elif lease.heard > lease.silent_since:
             yield Send(MarkRunReachable(run=run, attempt=lease.attempt), lease.stream, lease.version, lease.because, "reachable")
-        elif graced and (now - lease.silent_since).total_seconds() >= limit_seconds:
-            message = f"Nothing was heard of it for {limit_seconds:g} s after it became unreachable."
+        elif graced and (now - lease.silent_since).total_seconds() >= may_wait:
+            message = f"Nothing was heard of it for {may_wait + lease_seconds:g} s."
             yield Send(GiveUpRun(run=run, attempt=lease.attempt, message=message), lease.stream, lease.version, lease.because, "give up")
 
 
@@ -150,7 +163,7 @@ def _nodes(leases: Leases, grace_from: datetime, now: datetime, lease_seconds: f
 
 def role(*, lease_seconds: float, unreachable_limit_seconds: float) -> Role[Leases]:
     return Role(
-        name="watchdog", version=1, shape=Leases, initial=Leases({}, {}), evolve=evolve, tick_seconds=min(1.0, lease_seconds / 8),
+        name="watchdog", version=2, shape=Leases, initial=Leases({}, {}, {}), evolve=evolve, tick_seconds=min(1.0, lease_seconds / 8),
         react=partial(react, lease_seconds=lease_seconds, unreachable_limit_seconds=unreachable_limit_seconds),
         observe=partial(observe, lease_seconds=lease_seconds),
     )

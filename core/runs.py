@@ -412,8 +412,8 @@ class ReportScriptExited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportEnded:
-    """The agent has stored everything of the attempt. `outcome` is the agent's; a cancel or preemption in force overrules it
-    when the script was stopped for it (`reason` canceled)."""
+    """The agent has stored everything of the attempt. `outcome` is the agent's; a preemption in force overrules it when the script
+    was stopped for it (`reason` canceled). An `agent_error` is a lost node: the run is queued again if it allows that."""
 
     run: str
     attempt: int
@@ -566,6 +566,8 @@ def report_ended(states: States, command: ReportEnded) -> Decision:
     placed = _current(state, command.run, command.attempt)
     if placed.stopping == "preempted" and command.reason == "canceled":
         over: Event = RunRequeued(run=command.run, attempt=command.attempt, cause="preempted", message=command.message)
+    elif command.reason == "agent_error" and placed.stopping == "no" and placed.facts.retries_on_node_lost > 0:
+        over = RunRequeued(run=command.run, attempt=command.attempt, cause="node_lost", message=command.message)
     else:
         over = RunEnded(
             run=command.run, attempt=command.attempt, outcome=command.outcome, reason=command.reason, message=command.message,

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from types import GenericAlias
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
-from actors import scheduler
+from actors import autoscaler, deployer, node, scheduler, watchdog
 from actors.desk import HeldAttempt
+from actors.role import Role
 from actors.scheduler import Queue
 from adapters.memory.log import MemoryStore
 from adapters.snapshots.memory import MemorySnapshots
+from core.endpoints import CreateEndpoint, EndpointCreated
 from core.errors import Unavailable
 from core.events import Recorded
-from core.runs import RunPlaced, RunSubmitted
+from core.runs import PlaceRun, RunPlaced, RunSubmitted
 from tests.actors.world import HOME, StillClock, create_compute, join, server, submit
 
 
@@ -116,3 +120,27 @@ async def test_a_shard_that_was_lost_to_another_server_is_left_and_its_desk_says
             await new.happens(RunPlaced)
             with pytest.raises(Unavailable):
                 await old.desk.work(HOME, "cpu-1", [HeldAttempt("amber", 1)], 5)
+
+
+@pytest.mark.parametrize("role", [
+    scheduler.ROLE, autoscaler.ROLE, node.role(), watchdog.role(lease_seconds=15, unreachable_limit_seconds=100), deployer.role(),
+], ids=lambda role: role.name)
+async def test_a_state_survives_a_snapshot_unchanged(role: Role[Any]) -> None:
+    store, snapshots = MemoryStore(), MemorySnapshots()
+    async with server(role, store=store, snapshots=snapshots) as inside:
+        await inside.do(create_compute(max_nodes=2))
+        await inside.do(join("cpu-1"))
+        await inside.do(submit("amber", retries=1))
+        await inside.do(PlaceRun(run="amber", node="cpu-1", reason=""))
+        await inside.do(CreateEndpoint(endpoint="e", tags={}, primary_key="p", secondary_key="s"))
+        await inside.happens(EndpointCreated)
+    kept = await snapshots.load("memory", 0, role.name, role.version)
+    assert kept is not None
+    async with server(role, store=store, snapshots=snapshots, clock=StillClock()):
+        pass
+    assert await snapshots.load("memory", 0, role.name, role.version) == kept
+    adapter = TypeAdapter(GenericAlias(dict, (str, role.shape)))
+    state = adapter.validate_json(kept.content)[HOME]
+    assert isinstance(state, role.shape)
+    assert state != role.initial
+    assert adapter.dump_json({str(HOME): state}) == kept.content

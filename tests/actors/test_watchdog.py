@@ -17,9 +17,10 @@ from core.runs import (
     RunPlaced,
     RunReachable,
     RunRequeued,
+    RunSubmitted,
     RunUnreachable,
 )
-from tests.actors.world import FACTS, MORNING, Recorder, fold
+from tests.actors.world import FACTS, MORNING, Recorder, fold, job
 
 ROLE = watchdog.role(lease_seconds=15, unreachable_limit_seconds=100)
 
@@ -88,6 +89,21 @@ def test_a_run_that_stays_unreachable_is_given_up_after_the_limit() -> None:
     leases = look(leases, 120)
     assert not any(isinstance(wish, GiveUpRun) for wish in wishes(leases, 115))
     assert any(isinstance(wish, GiveUpRun) for wish in wishes(leases, 116))
+
+
+def test_a_run_that_may_be_tried_elsewhere_is_given_up_at_the_end_of_its_lease_as_often_as_it_allows() -> None:
+    record = Recorder()
+    submitted = RunSubmitted(run="a", experiment="digits", compute="cpu", job=job(retries=1))
+    leases = look(fold(ROLE, [record("run/a", submitted)], watched(record)), 16)
+    assert [type(wish) for wish in wishes(leases, 16)] == [MarkRunUnreachable, MarkNodeUnreachable]
+    record.at = at(16)
+    leases = fold(ROLE, [record("run/a", RunUnreachable(run="a", attempt=1, silent_seconds=16))], leases)
+    assert [type(wish) for wish in wishes(leases, 16)] == [GiveUpRun, MarkNodeUnreachable]
+    again = [RunRequeued(run="a", attempt=1, cause="node_lost", message=""), RunPlaced(run="a", attempt=2, node="m", reason="")]
+    leases = look(fold(ROLE, [record("run/a", event) for event in again], leases), 32)
+    record.at = at(32)
+    leases = fold(ROLE, [record("run/a", RunUnreachable(run="a", attempt=2, silent_seconds=16))], leases)
+    assert not any(isinstance(wish, GiveUpRun) for wish in wishes(leases, 40))
 
 
 def test_a_server_that_starts_gives_every_lease_one_full_term() -> None:

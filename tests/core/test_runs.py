@@ -259,6 +259,16 @@ def test_a_run_that_allows_it_is_queued_again_when_its_node_is_lost_as_often_as_
     })
 
 
+def test_an_attempt_that_the_agent_lost_counts_as_a_lost_node_when_the_run_allows_a_retry() -> None:
+    allowed = home.given(retried, placed).given(taken, stream=f"node/{N}")
+    lost = end(outcome="failed", reason="agent_error", message="its lease was over")
+    again = RunRequeued(run=R, attempt=1, cause="node_lost", message="its lease was over")
+    allowed.when(lost).then_in({f"run/{R}": [again], f"node/{N}": [freed]})
+    over = RunEnded(run=R, attempt=1, outcome="failed", reason="agent_error", message="its lease was over")
+    running.when(lost).then_once_in({f"run/{R}": [over], f"node/{N}": [freed]})
+    allowed.given(canceling).when(lost).then_once_in({f"run/{R}": [over], f"node/{N}": [freed]})
+
+
 def test_a_run_that_was_being_canceled_on_a_lost_node_is_canceled() -> None:
     over = RunEnded(run=R, attempt=1, outcome="canceled", reason="canceled", message=f"Its node {N} is gone: off")
     lost = running.given(canceling).when(LoseNode(node=N, reason="off"))
