@@ -90,6 +90,12 @@ class RunNotSuccessful(FoldlineError):
     exit_code = 1
 
 
+class ScoringFailed(FoldlineError):
+    """The scoring script of a deployment failed on this request."""
+
+    exit_code = 1
+
+
 _BY_STATUS: dict[int, type[FoldlineError]] = {
     401: NotLoggedIn, 403: NotAllowed, 404: NotFound, 409: Conflict, 412: Conflict, 428: Conflict,
     408: ServerUnavailable, 425: ServerUnavailable, 429: ServerUnavailable,

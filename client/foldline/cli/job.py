@@ -32,7 +32,7 @@ LIST: Columns = {
     "compute": "compute",
     "node": lambda run: run.get("node") or "-",
     "submitted": lambda run: str(run.get("submitted_at", ""))[:19].replace("T", " "),
-    "why": "why",
+    "by": "submitted_by",
 }
 METRICS: Columns = {"metric": "key", "last": "last", "min": "min", "max": "max", "last step": "last_step", "points": "count"}
 OUTPUTS: Columns = {"path": "path", "bytes": "bytes", "sha256": lambda file: str(file["sha256"])[:16]}
@@ -121,9 +121,8 @@ async def logs(
 ) -> None:
     """Print what is in a run's log now."""
     async with workspace(common) as place:
-        run = await place.jobs.get(name)
-        text = await run.log_text(name=file, attempt=attempt)
-    sys.stdout.buffer.write(text.encode(errors="replace"))
+        async for piece in (await place.jobs.get(name)).log_bytes(name=file, attempt=attempt):
+            sys.stdout.buffer.write(piece)
     sys.stdout.flush()
 
 

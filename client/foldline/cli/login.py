@@ -21,7 +21,9 @@ TOKEN_BYTES_MAX = 4096
 async def login(
     url: str,
     *,
-    token_file: Annotated[Path | None, Parameter(help="A file that holds the token; - is standard input.")] = None,
+    token_file: Annotated[
+        Path | None, Parameter(allow_leading_hyphen=True, help="A file that holds the token; - is standard input.")
+    ] = None,
     token: Annotated[str | None, Parameter(help="The token itself. Histories keep it: prefer the prompt or --token-file.")] = None,
     ca_file: Annotated[Path | None, Parameter(help="The authority of the server's certificate.")] = None,
     workspace: Annotated[str | None, Parameter(name=["--workspace", "-w"], help="The workspace to work in.")] = None,

@@ -30,7 +30,7 @@ def join(
     url: str,
     *,
     token: Annotated[str | None, Parameter(help="The join token; better give it by --token-file or on standard input.")] = None,
-    token_file: Path | None = None,
+    token_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True, help="A file that holds it; - is standard input.")] = None,
     ca_file: Annotated[Path | None, Parameter(help="The authority of the server's certificate.")] = None,
     directory: Annotated[Path | None, Parameter(help="Where runs, environments and the node's own token lie.")] = None,
     slots: Annotated[int, Parameter(help="How many runs at once.")] = 1,

@@ -104,7 +104,9 @@ async def delete(name: Name, *, yes: Yes = False, no_wait: NoWait = False, commo
 async def invoke(
     name: Name,
     *,
-    request_file: Annotated[Path, Parameter(name=["--request-file", "-r"], help="The request's body; - is standard input.")],
+    request_file: Annotated[
+        Path, Parameter(name=["--request-file", "-r"], allow_leading_hyphen=True, help="The request's body; - is standard input.")
+    ],
     deployment_name: Annotated[str | None, Parameter(name=["--deployment-name", "-d"])] = None,
     common: Common = COMMON,
 ) -> None:

@@ -50,7 +50,7 @@ def reference(text: str, place: Place) -> dict[str, Any]:
         raise NotYet("curated environments (AzureML-...)", place=str(place))
     if found["label"] not in (None, "latest"):
         raise NotYet(f"environment labels other than latest (@{found['label']})", place=str(place))
-    return {"name": found["name"], **({"version": found["version"]} if found["version"] else {})}
+    return {"name": found["name"], "version": found["version"]}  # a null version too: it tells a reference from an environment in place
 
 
 def inline(fields: Fields, folder: Path) -> ReadEnvironment:
@@ -73,7 +73,7 @@ def inline(fields: Fields, folder: Path) -> ReadEnvironment:
         body["name"] = name
     if image is None:
         return ReadEnvironment(body)
-    warning = f"The image {image[:100]} is replaced by the node's Python: Foldline runs scripts without containers."
+    warning = f"image {image[:100]} is replaced by the node's Python: Foldline runs scripts without containers."
     return ReadEnvironment({**body, "image": image}, [warning])
 
 

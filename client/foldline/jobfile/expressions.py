@@ -10,7 +10,6 @@ from foldline.problems import NotYet
 
 EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.DOTALL)
-ALWAYS = frozenset({"name"})
 
 
 def checked(command: str, inputs: Collection[str], outputs: Collection[str], place: Place) -> str:
@@ -36,8 +35,6 @@ def _input_name(expression: str) -> str | None:
 
 def _check(expression: str, inputs: Collection[str], outputs: Collection[str], place: Place) -> None:
     kind, _, name = expression.partition(".")
-    if expression in ALWAYS:
-        return
     if kind in ("inputs", "outputs"):
         known = inputs if kind == "inputs" else outputs
         if name not in known:
@@ -45,6 +42,8 @@ def _check(expression: str, inputs: Collection[str], outputs: Collection[str], p
                 place, f"the command names ${{{{{expression}}}}}, and the job has no {kind[:-1]} {name!r}.", code="unknown_expression"
             )
         return
+    if expression == "name":
+        raise NotYet("the run's name in a command (${{name}}); $AZUREML_RUN_ID holds it", place=str(place))
     if kind == "search_space":
         raise NotYet("sweep jobs (${{search_space...}})", place=str(place))
     if kind == "parent":

@@ -14,12 +14,13 @@ from foldline.jobfile import environment, expressions
 from foldline.jobfile.document import BadFile, Node
 from foldline.jobfile.fields import Fields, literal, scalar_text
 from foldline.problems import BadInput, NotYet
-from foldline.wire.jobs import JobCreate
+from foldline.wire.jobs import EnvironmentReference, JobCreate
 
 DATA_TYPES = frozenset({"uri_file", "uri_folder", "mltable"})
 MODEL_TYPES = frozenset({"mlflow_model", "custom_model", "triton_model"})
 LITERAL_TYPES = frozenset({"string", "number", "integer", "boolean"})
 OTHER_JOBS = frozenset({"sweep", "pipeline", "parallel", "spark", "import", "automl", "finetuning", "distillation"})
+WRITTEN_AS = {"time_limit_seconds": "limits", "slots": "resources", "code_path": "code"}
 OUTPUT_TYPES = ("uri_folder", "uri_file")
 OUTPUT_MODES = ("rw_mount", "upload")
 
@@ -34,6 +35,14 @@ class JobPlan:
     @property
     def warnings(self) -> list[str]:
         return list(self.job.warnings)
+
+    def body(self) -> dict[str, Any]:
+        """What is sent: nothing that is null, but for the version of a referenced environment, which makes it a reference."""
+        body = self.job.model_dump(mode="json", exclude_none=True)
+        body["environment"].update(
+            {"version": self.job.environment.version} if isinstance(self.job.environment, EnvironmentReference) else {}
+        )
+        return body
 
 
 def plan(document: Node, folder: Path, name: str | None = None) -> JobPlan:
@@ -242,6 +251,7 @@ def _validated(body: dict[str, Any], fields: Fields) -> JobCreate:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadFile(fields.place(str(first["loc"][0])), f"{where}: {first['msg']}.", code="invalid") from None
+        field = str(first["loc"][0])
+        raise BadFile(fields.place(WRITTEN_AS.get(field, field)), f"{where}: {first['msg']}.", code="invalid") from None
     except ValueError as error:
         raise BadInput(f"The job cannot be sent: {error}.", code="invalid") from None

@@ -31,6 +31,12 @@ def scale_of(values: Sequence[float], *, ticks: int = 5) -> Scale:
     return Scale(first * step, last * step, tuple(index * step for index in range(first, last + 1)))
 
 
+def tight(values: Sequence[float]) -> Scale:
+    """A range that the values just fill."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    return Scale(low, high, ()) if low < high else scale_of(values)
+
+
 def label(value: float) -> str:
     """A tick's value, short."""
     if value == 0:

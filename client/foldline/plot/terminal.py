@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foldline.plot.scale import label, scale_of
+from foldline.plot.scale import label, tight
 from foldline.resources.compare import Line
 
 ANSI = ("\x1b[34m", "\x1b[33m", "\x1b[32m", "\x1b[31m", "\x1b[35m", "\x1b[36m")
@@ -15,8 +15,8 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 def draw(metric: str, lines: Sequence[Line], *, width: int = 72, height: int = 12, color: bool = False) -> str:
     """The curves of one metric, with axes and a legend; without colour, each curve's end bears the run's mark."""
-    up = scale_of([value for line in lines for value in line.values], ticks=3)
-    across = scale_of([step for line in lines for step in line.steps], ticks=3)
+    up = tight([value for line in lines for value in line.values])
+    across = tight([step for line in lines for step in line.steps])
     names = [label(up.high), label((up.high + up.low) / 2), label(up.low)]
     margin = max(map(len, names)) + 1
     columns = max(10, width - margin - 1)

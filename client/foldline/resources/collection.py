@@ -32,6 +32,11 @@ class Collection:
     async def _all(self, kind: str, *segments: str, params: Mapping[str, Any] | None = None, limit: int | None = None) -> list[Any]:
         return [self._connection.decode(kind, item) async for item in items(self._connection, self._path(*segments), params, limit)]
 
+    async def _whole(self, kind: str, *segments: str) -> list[Any]:
+        """A list that comes in one piece."""
+        page = await self._connection.call("GET", self._path(*segments))
+        return [self._connection.decode(kind, item) for item in page["items"]]
+
 
 async def items(connection: Connection, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None) -> AsyncIterator[Any]:
     """The items of a list, page by page, at most `limit` of them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from foldline.answers import plain
 from foldline.connection import Connection
-from foldline.problems import FoldlineError, ServerUnavailable, from_answer
+from foldline.problems import FoldlineError, ScoringFailed, ServerUnavailable, from_answer
 from foldline.resources.collection import Collection, set_fields
 from foldline.transfers import Progress, store_folder
 
@@ -133,6 +133,8 @@ def _scoring_problem(response: Any) -> FoldlineError:
     if not isinstance(body, dict):
         body = {"detail": str(body)[:2000]}
     body.setdefault("detail", body.get("message") or f"The endpoint answered {response.status_code}.")
+    if response.status_code == 500:
+        return ScoringFailed(str(body["detail"]), code=str(body.get("code") or "scoring_failed"), status=500)
     problem = from_answer(response.status_code, body, request_id=response.headers.get("x-request-id"))
     problem.detail = problem.detail.removesuffix(" Log in with `foldline login URL`.")
     return problem

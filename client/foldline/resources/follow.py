@@ -83,6 +83,7 @@ async def follow(
     place, heard, reason = _Place(), now(), ""
     while True:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": place.event_id} if place.event_id else {})}
+        cut = False
         try:
             async with connection.open("GET", address, headers=headers, patience_seconds=0.0) as response:
                 async for event in httpx2.EventSource(response, EVENT_BYTES_MAX):
@@ -90,6 +91,7 @@ async def follow(
                     place.event_id = event.id or place.event_id
                     if event.event == "end":
                         return
+                    cut = event.event == "cut"
                     happening = _read(event.event, event.data, place)
                     if happening is not None:
                         yield happening
@@ -98,6 +100,8 @@ async def follow(
             reason = str(error) or type(error).__name__
         except ServerUnavailable as error:
             reason = error.detail
+        if cut:  # we read too slowly for the server's queue: nothing is lost, the log goes on from here
+            continue
         if now() - heard > patience_seconds:
             raise ServerUnavailable(
                 f"The run's log cannot be followed any longer: {reason}. The run itself is not touched by this.", code="unreachable"

@@ -43,7 +43,7 @@ class Tokens(Collection):
         return cast("TokenCreated", await self._send("POST", "workspaces.TokenCreated", "users", user, "tokens", body=body))
 
     async def list(self, *, user: str = "me") -> list[Token]:
-        return await self._all("workspaces.Token", "users", user, "tokens")
+        return await self._whole("workspaces.Token", "users", user, "tokens")
 
     async def revoke(self, token: str, *, user: str = "me") -> None:
         await self._do("DELETE", "users", user, "tokens", token)

@@ -88,14 +88,28 @@ class Run:
             raise RunNotSuccessful(f"Run {self.name} {self.status}: {self.why}", code=f"run_{self.status}", fields={"run": self.name})
         return self
 
+    async def log_bytes(self, *, name: str = USER_LOG, attempt: int | None = None) -> AsyncIterator[bytes]:
+        """What is in the log now, piece by piece."""
+        offset, total = 0, 1
+        while offset < total:
+            params = set_fields(name=name, attempt=attempt, offset=offset)
+            async with self._connection.open("GET", self._path("log"), params=params) as response:
+                total = int(response.headers.get("Foldline-Log-Length", 0))
+                before = offset
+                async for piece in response.aiter_bytes():
+                    offset += len(piece)
+                    yield piece
+            if offset == before:
+                return
+
     async def log_text(self, *, name: str = USER_LOG, attempt: int | None = None) -> str:
         """What is in the log now."""
-        async with self._connection.open("GET", self._path("log"), params=set_fields(name=name, attempt=attempt)) as response:
-            return (await response.aread()).decode(errors="replace")
+        return b"".join([piece async for piece in self.log_bytes(name=name, attempt=attempt)]).decode(errors="replace")
 
     async def metrics(self) -> list[wire.MetricSummary]:
         """Last, least and greatest value of each metric."""
-        return [self._connection.decode("jobs.MetricSummary", item) async for item in items(self._connection, self._path("metrics"))]
+        page = await self._connection.call("GET", self._path("metrics"))
+        return [self._connection.decode("jobs.MetricSummary", item) for item in page["items"]]
 
     async def curve(self, key: str, *, buckets: int = 500, attempt: int | None = None) -> wire.Curve:
         """One metric over its steps, at most `buckets` points, every spike kept."""
@@ -175,7 +189,7 @@ class Jobs(Collection):
 
     async def submit_plan(self, plan: JobPlan, *, progress: Progress | None = None) -> Run:
         """Sends what `foldline.jobfile` read."""
-        body = plan.job.model_dump(mode="json", exclude_none=True)
+        body = plan.body()
         if plan.code is not None:
             from foldline import git
             from foldline.snapshots import snapshot

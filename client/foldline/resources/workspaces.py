@@ -46,7 +46,7 @@ class Members(Collection):
     """Who may do what in the workspace."""
 
     async def list(self) -> builtins.list[Member]:
-        return await self._all("workspaces.Member", "members")
+        return await self._whole("workspaces.Member", "members")
 
     async def put(self, user: str, role: Role) -> Member:
         """Adds a member, or gives another role."""
