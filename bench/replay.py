@@ -130,12 +130,14 @@ async def measure(events: int, batch_max: int, rounds: int) -> None:
                 async with opened(server.dsn) as site:
                     seconds.append(await replay(site, batch_max))
             async with opened(server.dsn) as site:
-                rows = {model.name: (await digest(site.database, model, Writer(model, "", 0)))[0] for model in EVENT_MODELS}
+                tables = [(model, Writer(model, "", 0)) for model in EVENT_MODELS]
+                rows = {model.name: (await digest(site.database, model, table))[0] for model, table in tables}
                 rebuilt, identical = await rebuild(site, batch_max)
         emit(
-            "replay", log="postgres", events=count, read_models=len(EVENT_MODELS), batch_max=batch_max, seconds=round(min(seconds), 2),
-            events_per_second=round(count / min(seconds)), all_rounds_per_second=[round(count / one) for one in seconds], rows=rows,
-            rebuild_seconds=round(rebuilt, 2), rebuild_identical=identical, decisions_per_second_while_made=round(count / made), noise=quiet,
+            "replay", log="postgres", events=count, read_models=len(EVENT_MODELS), batch_max=batch_max,
+            seconds=round(min(seconds), 2), events_per_second=round(count / min(seconds)),
+            all_rounds_per_second=[round(count / one) for one in seconds], rows=rows, rebuild_seconds=round(rebuilt, 2),
+            rebuild_identical=identical, appended_per_second_while_made=round(count / made), noise=quiet,
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -56,7 +56,8 @@ def test_nan_and_infinities_are_kept_exactly() -> None:
 
 def test_bare_nan_as_python_writes_it_is_read_too() -> None:
     body = b'{"keys":["loss"],"key":[0,0,0],"step":[1,2,3],"time_ms":[1,2,3],"value":[NaN,Infinity,null]}'
-    (part,) = points_of(MeasurementBatch(workspace=W, run="r", attempt=1, source="1/s", sequence=1, kind="points", body=zstandard.compress(body)))
+    packed = zstandard.compress(body)
+    (part,) = points_of(MeasurementBatch(workspace=W, run="r", attempt=1, source="1/s", sequence=1, kind="points", body=packed))
     assert [repr(value) for value in part.value] == ["nan", "inf", "nan"]
 
 

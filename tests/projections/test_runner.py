@@ -12,6 +12,7 @@ import pytest
 
 from bench.histories import life, setting
 from core.errors import Behind, OtherLog, Unavailable
+from core.events import Recorded
 from core.ids import Position
 from core.runs import RunStarted
 from core.workspaces import UpdateWorkspace
@@ -237,8 +238,9 @@ async def _drop_everything(database: Database) -> None:
             await Writer(model, "", 0).drop(connection)
 
 
-def _event_id(recorded: list[Any]) -> str:
-    return next(one.id for one in recorded if one.workspace == OTHER and isinstance(one.event, RunStarted) and one.event.run.endswith("2"))
+def _event_id(recorded: list[Recorded]) -> str:
+    started = [one for one in recorded if one.workspace == OTHER and isinstance(one.event, RunStarted)]
+    return next(one.id for one in started if isinstance(one.event, RunStarted) and one.event.run.endswith("2"))
 
 
 class Dying:
