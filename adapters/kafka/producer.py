@@ -49,19 +49,24 @@ class FencedProducer:
         await self._producer.partitions_for(self._topic)
 
     async def commit(self, records: Sequence[Sealed]) -> int:
-        """Writes the records as one transaction; the offset of the first one. They are durable and visible when it returns.
+        """Writes the records as one transaction; the offset of the first one. They are decided when it returns.
 
-        Any exception means that the outcome is unknown; the producer must be thrown away.
+        Readers see them once the brokers have written the marker, a moment later. Any exception means that the outcome is
+        unknown; the producer must be thrown away.
         """
+        first = await self.write(records)
+        await self._producer.commit_transaction()
+        return first
+
+    async def write(self, records: Sequence[Sealed]) -> int:
+        """The first half of a commit: delivered, but seen by nobody until the transaction is committed."""
         batch = self._producer.create_batch()
         for record in records:
             if batch.append(timestamp=None, key=to_key(record), value=record.value, headers=to_headers(record)) is None:
                 raise ValueError(f"a group of {len(records)} records is larger than a record batch may be")
         batch.close()
         await self._producer.begin_transaction()
-        delivery = await self._producer.send_batch(batch, self._topic, partition=self._partition)
-        delivered = await delivery
-        await self._producer.commit_transaction()
+        delivered = await (await self._producer.send_batch(batch, self._topic, partition=self._partition))
         if delivered is None or delivered.offset < 0:
             raise RuntimeError("the broker did not say where it wrote the records")
         return int(delivered.offset)
@@ -78,3 +83,14 @@ class FencedProducer:
             log.debug("kafka.producer_thrown_away", error=repr(error))
         finally:
             producer._closed = True
+            _hear(producer)
+
+
+def _hear(producer: AIOKafkaProducer) -> None:
+    """Takes note of the exceptions that nobody waits for any more, so that asyncio does not report them as forgotten."""
+    accumulator = producer._message_accumulator
+    batches = [*accumulator._pending_batches, *(batch for queue in accumulator._batches.values() for batch in queue)]
+    futures = [future for batch in batches for future in (batch.future, batch._drain_waiter)]
+    for future in (*futures, producer._txn_manager._transaction_waiter):
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()

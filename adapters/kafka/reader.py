@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from adapters.kafka.connection import Connection
 from adapters.kafka.errors import NotReadable, RecordLost
@@ -75,7 +75,10 @@ class Reader:
         """What there is, or what comes within the time. Raises: NotReadable, KafkaError."""
         await self._check()
         began = asyncio.get_running_loop().time()
-        found = await self._consumer.getmany(timeout_ms=int(timeout_seconds * 1000))
+        try:
+            found = await self._consumer.getmany(timeout_ms=int(timeout_seconds * 1000))
+        except TopicAuthorizationFailedError:
+            raise NotReadable(self._topic, self._username) from None
         await self._judge(asyncio.get_running_loop().time() - began)
         return [Fetched(partition.partition, records, records[-1].offset + 1) for partition, records in found.items() if records]
 

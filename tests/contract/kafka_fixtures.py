@@ -7,6 +7,7 @@ sentence that says what to install.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -23,11 +24,12 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from adapters.kafka.codec import from_record
 from adapters.kafka.connection import Connection
 from adapters.kafka.log import KafkaLog
-from adapters.kafka.reader import Reader
+from adapters.kafka.reader import Places, Reader
 from adapters.kafka.setup import Topics, set_up
 from adapters.postgres.embedded import PostgresServer
 from adapters.postgres.pool import Database
@@ -131,8 +133,28 @@ class KafkaHarness:
         while self._open:
             await self._open.popitem()[1].aclose()
 
+    async def set_topic(self, name: str, settings: Mapping[str, str]) -> None:
+        """Changes a topic behind the log's back."""
+        admin = AIOKafkaAdminClient(**self.connection.for_aiokafka())
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(settings))])
+        finally:
+            await admin.close()
+
+    async def stable(self, shard: int) -> None:
+        """Waits until readers may see all that was written: the brokers write a commit's marker just after they answer."""
+        places = Places(self.connection, self.topics.events.name)
+        try:
+            async with asyncio.timeout(10):
+                while (await places.stable_lag([shard]))[shard]:
+                    await asyncio.sleep(0.005)
+        finally:
+            await places.close()
+
     async def raw(self, log: object, shard: int) -> Sequence[tuple[int, Mapping[str, str], bytes]]:
         found: list[tuple[int, Mapping[str, str], bytes]] = []
+        await self.stable(shard)
         async with Reader(self.connection, self.topics.events.name, {shard: 0}) as reader:
             end = (await reader.ends())[shard]
             while (await reader.positions())[shard] < end:
@@ -154,7 +176,7 @@ async def harness(connection: Connection, database: Database, topics: Topics) ->
 
 def with_database(dsn: str, name: str) -> str:
     """The same Postgres, another database."""
-    head, query = (dsn.split("?", 1) + [""])[:2]
+    head, _, query = dsn.partition("?")
     return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
 
 

@@ -49,6 +49,13 @@ class Broker:
         """Per user, when the broker has SASL."""
         return self.node.passwords
 
+    @property
+    def pid(self) -> int:
+        """Of the broker's process. Raises: BrokerUnavailable when it does not run."""
+        if self._process is None:
+            raise BrokerUnavailable("The broker has not been started.")
+        return self._process.pid
+
     async def start(self) -> None:
         """Returns once the broker serves. Raises: BrokerUnavailable."""
         await asyncio.to_thread(format_storage, self.data, self.node)
