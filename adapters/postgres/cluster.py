@@ -78,8 +78,10 @@ def find_owner() -> Owner:
     return Owner(entry.pw_name, entry.pw_uid, entry.pw_gid, switch=True)
 
 
-def prepare(directory: Path) -> Cluster:
+def prepare(directory: Path, *, fsync: bool = True) -> Cluster:
     """Makes what is missing of a cluster in `directory`, and writes who may connect: our own user, over the socket.
+
+    With `fsync` false a new cluster is not flushed to the disk.
 
     Raises: PostgresFailed.
     """
@@ -93,7 +95,7 @@ def prepare(directory: Path) -> Cluster:
     sockets = _socket_folder(directory, owner)
     cluster = Cluster(owner, _binaries(directory, owner), directory / "data", sockets, directory / "postgres.log")
     if not (cluster.data / "PG_VERSION").exists():
-        _initialise(cluster)
+        _initialise(cluster, fsync=fsync)
     _write(cluster.data / "pg_hba.conf", PG_HBA, owner)
     _write(cluster.data / "pg_ident.conf", f"{ROLE} {pwd.getpwuid(os.geteuid()).pw_name} {ROLE}\n", owner)
     return cluster
@@ -195,7 +197,7 @@ def _copy_software(package: Path, copy: Path) -> None:
         half.rename(copy)
 
 
-def _initialise(cluster: Cluster) -> None:
+def _initialise(cluster: Cluster, *, fsync: bool) -> None:
     """Runs initdb in a folder beside the data, and puts it in place when it is complete."""
     if cluster.data.exists() and any(cluster.data.iterdir()):
         raise PostgresFailed(f"{cluster.data} holds something that is no Postgres cluster; move it away.")
@@ -206,6 +208,7 @@ def _initialise(cluster: Cluster) -> None:
         cluster.command(
             "initdb", "-D", str(half), "-U", ROLE, "--auth=peer", "--encoding=UTF8", "--locale=C",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
+            *(() if fsync else ("--no-sync",)),
         ),
         **run_as(cluster.owner), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )

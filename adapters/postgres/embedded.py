@@ -58,6 +58,7 @@ class PostgresServer:
         start_limit_seconds: float = 60.0, stop_limit_seconds: float = 10.0, restarts_max: int = 5,
     ) -> None:
         self._directory = directory.absolute()
+        self._fsync = fsync
         self._settings = {**SETTINGS, "fsync": "on" if fsync else "off", **(settings or {})}
         self._start_limit_seconds, self._stop_limit_seconds = start_limit_seconds, stop_limit_seconds
         self._restarts_max = restarts_max
@@ -84,7 +85,7 @@ class PostgresServer:
         make_folders(self._directory)
         self._take_lock()
         try:
-            self._cluster = await asyncio.to_thread(prepare, self._directory)
+            self._cluster = await asyncio.to_thread(prepare, self._directory, fsync=self._fsync)
             await self._start()
             await self._ensure_database()
         except BaseException:
