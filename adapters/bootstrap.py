@@ -17,7 +17,7 @@ import structlog
 from actors.crew import Timers, crew
 from actors.desk import Desk
 from actors.supervisor import Supervisor
-from adapters.blobs import LocalBlobs
+from adapters.blobs.files import FileBlobs
 from adapters.clock import SystemClock
 from adapters.gateway import EnvoyGateway
 from adapters.http.services import EdgeSettings, Services
@@ -37,7 +37,7 @@ from adapters.postgres.pool import Database
 from adapters.serving import ServingPool
 from adapters.settings import Settings
 from adapters.snapshots.postgres import PostgresSnapshots
-from adapters.vault import FileKeyVault
+from adapters.vault.vault import open_vault
 from core.execute import Executor
 from core.ports import Clock
 from foldline.node.environments import BuilderIdentity, EnvironmentCache
@@ -67,8 +67,8 @@ async def open_server(settings: Settings) -> AsyncIterator[Services]:
         dsn = settings.database_url or await _embedded_postgres(stack, settings)
         database = await stack.enter_async_context(Database(dsn, password=_read_secret(settings.database_password_file)))
         await _migrate(database)
-        vault = FileKeyVault(database, settings.secrets / "vault.key", clock)
-        blobs = LocalBlobs(settings.data / "blobs")
+        vault = await open_vault(database, settings.secrets / "vault.key")
+        blobs = FileBlobs(settings.data / "blobs")
         logs = await _open_logs(stack, settings, database, clock)
         executor = Executor(logs.events)
         progress = Progress()
@@ -105,7 +105,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Services]:
 
 
 @asynccontextmanager
-async def open_outside(settings: Settings) -> AsyncIterator[tuple[LocalNodes, ServingPool, EnvoyGateway]]:
+async def open_outside(settings: Settings, *, agent_url: str) -> AsyncIterator[tuple[LocalNodes, ServingPool, EnvoyGateway]]:
     """What outlives a server on this machine: its nodes, replicas and gateway, to be stopped by `down`."""
     async with AsyncExitStack() as stack:
         sandbox = Sandbox("none", "only stopping")
@@ -113,10 +113,10 @@ async def open_outside(settings: Settings) -> AsyncIterator[tuple[LocalNodes, Se
         cache = settings.data / "cache" / "node"
         environments = EnvironmentCache(cache / "environments", builder=BuilderIdentity(BUILDER_UID, sandbox))
         serving = await stack.enter_async_context(ServingPool(
-            settings.data / "serving", blobs=LocalBlobs(settings.data / "blobs"), environments=environments, sandbox=sandbox,
+            settings.data / "serving", blobs=FileBlobs(settings.data / "blobs"), environments=environments, sandbox=sandbox,
             gateway_gid=None,
         ))
-        nodes = LocalNodes(settings.data / "nodes", server_url=agent_url(settings), cache=cache, environment={})
+        nodes = LocalNodes(settings.data / "nodes", server_url=agent_url, cache=cache, environment={})
         yield nodes, serving, gateway
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import sys
-from dataclasses import fields, replace
+import time
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +18,9 @@ import cyclopts
 import structlog
 
 from adapters.settings import Settings, SettingsError, read_settings
+
+SERVER_FILE, LOCK_FILE = "server.json", "server.lock"
+STOP_SECONDS = 30.0
 
 app = cyclopts.App(name="foldline-server", help="Foldline's server. Settings are variables FOLDLINE_*: `foldline-server settings`.")
 
@@ -47,8 +53,8 @@ def serve(*, data: Path | None = None, listen: str | None = None) -> int:
 
 @app.command
 def down(*, data: Path | None = None) -> int:
-    """Stops what outlives a server on this machine: nodes with what they run, replicas, the gateway."""
-    return asyncio.run(_stop_outside(_settings(data=data)))
+    """Stops the server of this data folder, and what outlives it: nodes with what they run, replicas, the gateway."""
+    return asyncio.run(_stop_all(_settings(data=data)))
 
 
 @app.command
@@ -82,14 +88,20 @@ def _serve(settings: Settings) -> int:
     from adapters.telemetry import configure_logging
 
     configure_logging(settings.log_level, settings.log_format)
-    uvloop.run(_run(settings))
+    settings.data.mkdir(parents=True, exist_ok=True)
+    with (settings.data / LOCK_FILE).open("a") as lock:
+        if not _locked(lock.fileno()):
+            print(f"Another server runs on {settings.data}; stop it (`foldline-server down`) or use another folder.", file=sys.stderr)
+            return 2
+        uvloop.run(_run(settings))
     return 0
 
 
 async def _run(settings: Settings) -> None:
     from adapters.bootstrap import open_server
-    from adapters.http.app import build_app
     from adapters.http.admin import ensure_admin
+    from adapters.http.app import build_app
+    from adapters.http.repair import repair_workspaces
     from adapters.http.server import http_server
 
     told = asyncio.Event()
@@ -100,17 +112,20 @@ async def _run(settings: Settings) -> None:
         front = http_server(
             build_app(services), host=settings.host, port=settings.port, certificate=settings.tls_certificate, key=settings.tls_key,
         )
-        async with front:
+        async with front, asyncio.TaskGroup() as group:
+            repairing = group.create_task(repair_workspaces(services), name="repair")
             _announce(settings)
             await told.wait()
-    (settings.data / "server.json").unlink(missing_ok=True)
+            repairing.cancel()
 
 
 def _announce(settings: Settings) -> None:
     """Writes down where this server is, and says how to use it."""
-    file = settings.data / "server.json"
+    from adapters.bootstrap import agent_url
+
+    file = settings.data / SERVER_FILE
     fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps({"url": settings.url, "pid": os.getpid(), "log": settings.log}))
+    fresh.write_text(json.dumps({"url": settings.url, "agents": agent_url(settings), "pid": os.getpid(), "log": settings.log}))
     fresh.replace(file)
     structlog.get_logger().info("server.ready", url=settings.url, log=settings.log, data=str(settings.data))
     if sys.stdout.isatty():
@@ -118,18 +133,44 @@ def _announce(settings: Settings) -> None:
         print(f"Foldline at {settings.url}. Log in: foldline login {settings.url} --token-file {token}", flush=True)
 
 
-async def _stop_outside(settings: Settings) -> int:
+async def _stop_all(settings: Settings) -> int:
     from adapters.bootstrap import open_outside
 
-    if not settings.data.is_dir():
-        print(f"There is nothing at {settings.data}.", file=sys.stderr)
+    try:
+        server = json.loads((settings.data / SERVER_FILE).read_text())
+    except (OSError, ValueError):
+        print(f"No server has run on {settings.data}.", file=sys.stderr)
         return 2
-    async with open_outside(replace(settings)) as (nodes, serving, gateway):
+    with suppress(ProcessLookupError):
+        await asyncio.to_thread(_stop_process, int(server["pid"]), settings.data)
+    async with open_outside(settings, agent_url=server["agents"]) as (nodes, serving, gateway):
         for workspace, node in await nodes.list():
             await nodes.stop(workspace, node, 2**62)
         await serving.shut_down()
         await gateway.shut_down()
     return 0
+
+
+def _stop_process(pid: int, data: Path) -> None:
+    """Ends the server of this folder, when there is one: it holds the folder's lock."""
+    with (data / LOCK_FILE).open("a") as lock:
+        deadline = time.monotonic() + STOP_SECONDS
+        told = False
+        while not _locked(lock.fileno()):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            elif not told:
+                os.kill(pid, signal.SIGTERM)
+                told = True
+            time.sleep(0.05)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

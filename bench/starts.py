@@ -37,9 +37,7 @@ async def main() -> None:
         try:
             await _measure(server, arguments.log, arguments.samples)
         finally:
-            down = await asyncio.create_subprocess_exec(str(server_process.BIN / "foldline-server"), "down", "--data", str(data))
-            await down.wait()
-            server_process.stop(server)
+            server_process.down(server)
 
 
 async def _measure(server: server_process.Server, log: str, samples: int) -> None:

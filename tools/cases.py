@@ -38,13 +38,12 @@ def main() -> int:
         try:
             return _try_all(sorted(files.rglob("*.yml")), environment)
         finally:
-            subprocess.run([str(server_process.BIN / "foldline-server"), "down", "--data", str(server.data)], check=False)
-            server_process.stop(server)
+            server_process.down(server)
 
 
 def _try_all(jobs: list[Path], environment: dict[str, str]) -> int:
     _run(environment, "workspace", "create", "cases")
-    _run(environment, "compute", "create", "--name", "local", "--max-instances", "2")
+    _run(environment, "compute", "create", "--name", "pool", "--max-instances", "2")
     passed = failed = 0
     for job in jobs:
         problem = _try(job, environment)

@@ -97,8 +97,7 @@ def main() -> int:
         print(f"\nDone in {time.monotonic() - began:.0f} s. `make up` leaves a server running; README.md goes on from here.", flush=True)
     finally:
         if ours:
-            subprocess.run([str(server_process.BIN / "foldline-server"), "down", "--data", str(data)], check=False)
-            server_process.stop(server)
+            server_process.down(server)
     return 0
 
 

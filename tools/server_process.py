@@ -83,7 +83,13 @@ def start(log: str, data: Path, *, limit_seconds: float = 90.0, environment: dic
 
 
 def stop(server: Server, limit_seconds: float = 30.0) -> None:
-    """Stops the server in order; its nodes and endpoints stop with `foldline-server down`, not with it."""
+    """Stops the server's process alone, in order; nodes, runs and endpoints go on."""
+    _end(server.pid, limit_seconds)
+
+
+def down(server: Server, limit_seconds: float = 30.0) -> None:
+    """Stops the server, what outlives it, and a broker that was started for it."""
+    subprocess.run([str(BIN / "foldline-server"), "down", "--data", str(server.data)], check=False)
     _end(server.pid, limit_seconds)
     broker = server.data / "broker.pid"
     if broker.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -33,8 +32,7 @@ def _stop() -> int:
         data = server_process.data_folder(log)
         server = server_process.running(data)
         if server is not None:
-            subprocess.run([str(server_process.BIN / "foldline-server"), "down", "--data", str(data)], check=False)
-            server_process.stop(server)
+            server_process.down(server)
             print(f"Stopped the server on {data}; the data stay.")
             stopped += 1
     if not stopped:

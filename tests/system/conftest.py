@@ -103,8 +103,7 @@ class Installation:
         return "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else ""
 
     def close(self) -> None:
-        subprocess.run([str(server_process.BIN / "foldline-server"), "down", "--data", str(self.data)], check=False, capture_output=True)
-        server_process.stop(self.server)
+        server_process.down(self.server)
 
 
 def install(log: str, first_port: int) -> Iterator[Installation]:
@@ -115,7 +114,7 @@ def install(log: str, first_port: int) -> Iterator[Installation]:
     installation = Installation(folder / "data", log, ports, server)
     try:
         installation.cli("workspace", "create", "lab")
-        installation.cli("compute", "create", "--name", "local", "--max-instances", "2", "--idle-time-before-scale-down", "600")
+        installation.cli("compute", "create", "--name", "pool", "--max-instances", "2", "--idle-time-before-scale-down", "600")
         yield installation
     finally:
         installation.close()
@@ -136,7 +135,7 @@ def job(tmp_path: Path) -> Callable[..., Path]:
         (tmp_path / "src").mkdir(exist_ok=True)
         (tmp_path / "src" / "main.py").write_text(script)
         document = {
-            "command": "python main.py", "code": "src", "environment": {"image": "python"}, "compute": "azureml:local",
+            "command": "python main.py", "code": "src", "environment": {"image": "python"}, "compute": "azureml:pool",
             "experiment_name": "crashes", **fields,
         }
         path = tmp_path / "job.yml"

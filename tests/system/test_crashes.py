@@ -18,7 +18,7 @@ from tests.system.conftest import Installation
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
-LINES = 60
+LINES = 40
 COUNTING = f"""
 import os, time
 import foldline
@@ -36,9 +36,12 @@ def lines_of(lab: Installation, run: str) -> list[str]:
     return lab.cli("job", "logs", "--name", run).stdout.splitlines()
 
 
-def started(lab: Installation, job: Callable[..., Path], name: str, **fields: Any) -> str:
-    """Submits the counting script and returns once it has printed a few lines."""
-    lab.cli("job", "create", "-f", str(job(COUNTING, **fields)), "--name", name, "--no-wait")
+WAITING = "import time\nprint('line 5', flush=True)\ntime.sleep(300)\n"
+
+
+def started(lab: Installation, job: Callable[..., Path], name: str, script: str = COUNTING) -> str:
+    """Submits the script and returns once it has printed a few lines."""
+    lab.cli("job", "create", "-f", str(job(script)), "--name", name, "--no-wait")
     lab.wait_status(name, "running")
     lab.wait("a few lines", lambda: "line 5" in lines_of(lab, name))
     return name
@@ -110,7 +113,7 @@ def test_a_killed_server_leaves_the_run_going_and_finds_it_again(lab: Installati
 
 def test_a_killed_postgres_comes_back_and_nothing_is_lost(lab: Installation, job: Callable[..., Path]) -> None:
     run = started(lab, job, "killed-postgres")
-    postmaster = int((lab.data / "pg" / "postmaster.pid").read_text().splitlines()[0])
+    postmaster = int(next((lab.data / "pg").rglob("postmaster.pid")).read_text().splitlines()[0])
     os.kill(postmaster, signal.SIGKILL)
     assert_complete(lab, run)
     assert script_started_once(lab, run) == 1
@@ -129,7 +132,7 @@ def test_ctrl_c_on_up_leaves_the_run_going(lab: Installation, job: Callable[...,
 def test_a_run_whose_node_vanished_with_its_agent_ends_as_lost_after_somebody_forgets_the_node(
     lab: Installation, job: Callable[..., Path],
 ) -> None:
-    run = started(lab, job, "forgotten-node")
+    run = started(lab, job, "forgotten-node", WAITING)
     node = lab.show(run)["node"]
     lab.cli("node", "forget", "--name", node)
     shown = lab.wait_status(run, "failed")
@@ -138,7 +141,7 @@ def test_a_run_whose_node_vanished_with_its_agent_ends_as_lost_after_somebody_fo
 
 
 def test_a_canceled_run_gets_its_grace_and_ends_canceled(lab: Installation, job: Callable[..., Path]) -> None:
-    run = started(lab, job, "canceled")
+    run = started(lab, job, "canceled", WAITING)
     lab.cli("job", "cancel", "--name", run)
     shown = lab.wait_status(run, "canceled")
     assert shown["reason"] == "canceled"

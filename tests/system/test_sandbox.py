@@ -113,7 +113,7 @@ def test_a_hostile_script_reaches_nothing_of_the_server_and_the_node_stays_healt
     assert found["secrets in environment"] == []
     outputs = {file["path"] for file in lab.ask("job", "outputs", "--name", "hostile")}
     assert not [path for path in outputs if "link-" in path]
-    nodes = lab.ask("compute", "nodes", "--name", "local")
+    nodes = lab.ask("compute", "nodes", "--name", "pool")
     assert all(node["status"] == "ready" for node in nodes)
     lab.cli("job", "create", "-f", str(job("print('still fine')")), "--name", "after", "--no-wait")
     lab.wait_status("after", "completed")
