@@ -2,7 +2,8 @@
 
 All serve the same scikit-learn model (the bundled digits, one row a request) in one run on this machine, one after the other in
 turns; wrk asks (one thread). A turn during which others kept more than 0.3 cores busy is repeated, up to three times as often as
-asked, and the cleanest are kept: a line whose `other_cores` is still high is no clean figure. Peers get an environment of their own below the temporary folder, kept for the next run.
+asked, and the cleanest are kept: a line whose `other_cores` is still high is no clean figure. Peers get an environment of their
+own below the temporary folder, kept for the next run.
 """
 
 from __future__ import annotations
