@@ -91,7 +91,7 @@ class Connection:
         """The JSON answer of one request (None when there is none). Raises: FoldlineError."""
         content = None if body is None else _encoded(body)
         sent = {**({"Content-Type": "application/json"} if content is not None else {}), **(headers or {})}
-        async with self.open(method, path, content=content, params=params, headers=sent) as response:
+        async with self.open(method, path, content=content, params=params, headers=sent, whole=True) as response:
             raw = await response.aread()
         if not raw:
             return None
@@ -112,8 +112,9 @@ class Connection:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         patience_seconds: float | None = None,
+        whole: bool = False,
     ) -> AsyncIterator[httpx2.Response]:
-        """A successful answer whose body is still to be read. Raises: FoldlineError."""
+        """A successful answer whose body is still to be read, or (`whole`) has arrived as a whole. Raises: FoldlineError."""
         scope = _scope(path)
         fixed = {"traceparent": traceparent(self.target.trace_parent), **(headers or {})}
         if method in WRITES:
@@ -130,13 +131,14 @@ class Connection:
                 content=content() if callable(content) else content,
             )
 
-        response = await self._send(request, self._patience_seconds if patience_seconds is None else patience_seconds)
+        patience = self._patience_seconds if patience_seconds is None else patience_seconds
+        response = await self._send(request, patience, whole=whole)
         try:
             if response.status_code == 409 and position:
                 await response.aclose()
                 self.positions.forget()
                 position = None
-                response = await self._send(request, self._patience_seconds)
+                response = await self._send(request, patience, whole=whole)
             if response.status_code >= 300:
                 raise await _problem(response)
             if method in WRITES and (token := response.headers.get("Foldline-Position")):
@@ -145,7 +147,7 @@ class Connection:
         finally:
             await response.aclose()
 
-    async def _send(self, request: Callable[[], httpx2.Request], patience_seconds: float) -> httpx2.Response:
+    async def _send(self, request: Callable[[], httpx2.Request], patience_seconds: float, *, whole: bool) -> httpx2.Response:
         """The first answer that is not a plea to try again; else the last such plea. Raises: ServerUnavailable."""
         import httpx2
 
@@ -155,7 +157,7 @@ class Connection:
             tries += 1
             wait = min(WAIT_SECONDS_MAX, 0.1 * 2 ** min(tries, 8)) * (0.5 + random.random() / 2)  # noqa: S311 - jitter
             try:
-                response = await self._http().send(request(), stream=True)
+                response = await self._http().send(request(), stream=not whole)
             except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL) as error:
                 raise BadInput(f"This request cannot be sent: {error}", code="bad_request") from None
             except httpx2.TransportError as error:

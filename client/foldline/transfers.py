@@ -81,18 +81,21 @@ async def _missing(connection: Connection, workspace: str, digests: Sequence[str
 
 async def _put(connection: Connection, workspace: str, file: LocalFile, meter: _Meter) -> None:
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.bytes)}
-    sent = 0
+    told = 0
 
     async def pieces() -> AsyncIterator[bytes]:
-        nonlocal sent
-        meter.moved(file.path, -sent)
-        sent = 0
+        nonlocal told
+        meter.moved(file.path, -told)
+        sent = told = 0
         async for piece in _read(file.place):
-            yield piece
             sent += len(piece)
-            meter.moved(file.path, len(piece))
             if sent > file.bytes:
-                raise BadInput(f"{file.place} changed while it was sent; submit again.", code="file_changed")
+                break
+            yield piece
+            told = sent
+            meter.moved(file.path, len(piece))
+        if sent != file.bytes:
+            raise BadInput(f"{file.place} changed while it was sent; submit again.", code="file_changed")
 
     address = path_of("workspaces", workspace, "blobs", file.sha256)
     async with connection.open("PUT", address, content=pieces, headers=headers) as response:

@@ -7,7 +7,7 @@ import base64
 import codecs
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,7 @@ async def follow(
     patience_seconds: float = PATIENCE_SECONDS,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     now: Callable[[], float] = time.monotonic,
-) -> AsyncIterator[Happening]:
+) -> AsyncGenerator[Happening, None]:
     """What happens, from the log's beginning until the run is final and its log complete.
 
     Raises: ServerUnavailable when the server stays away for `patience_seconds`; FoldlineError when it refuses.

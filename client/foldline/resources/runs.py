@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,7 +60,7 @@ class Run:
         self.answer = self._connection.decode("jobs.Run", await self._connection.call("GET", self._path()))
         return self
 
-    def follow(self) -> AsyncIterator[Happening]:
+    def follow(self) -> AsyncGenerator[Happening, None]:
         """States and log as they come, from the beginning to the end of the run; taken up again when the connection breaks."""
         return follow(self._connection, self._path("log"))
 
@@ -77,9 +78,10 @@ class Run:
     async def wait(self, *, check: bool = False) -> Run:
         """Returns once the run is final. Raises: RunNotSuccessful when `check` is set and it did not complete."""
         while True:
-            async for happening in self.follow():
-                if isinstance(happening, StatusChange) and happening.status in FINAL:
-                    break
+            async with aclosing(self.follow()) as happenings:
+                async for happening in happenings:
+                    if isinstance(happening, StatusChange) and happening.status in FINAL:
+                        break
             await self.refresh()
             if self.status in FINAL:
                 break
