@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -86,7 +87,7 @@ def test_without_faults_runs_start_in_the_order_in_which_they_came() -> None:
             continue
         first = {one.event.run: one.at for one in reversed(world.log) if isinstance(one.event, RunPlaced)}
         line = [first[one.event.run] for one in world.log if isinstance(one.event, RunSubmitted) and one.event.run in first]
-        assert all(earlier - later < timedelta(seconds=0.1) for earlier, later in zip(line, line[1:], strict=False))
+        assert all(earlier - later < timedelta(seconds=0.1) for earlier, later in itertools.pairwise(line))
 
 
 def test_the_cluster_never_wants_more_than_its_most_and_says_why() -> None:
