@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from actors.desk import Assignment as Given
 from actors.desk import HeldAttempt, Work
 from adapters.http.access import API
 from adapters.http.call import Call
@@ -86,23 +87,21 @@ async def work(call: Call) -> Response:
     caller = call.node
     held = [HeldAttempt(one.run, one.attempt, one.phase) for one in wanted.attempts]
     found = await call.services.desk.work(caller.workspace, caller.node, held, wanted.wait_seconds)
-    return call.answer(await _work_answer(call, found))
+    return call.answer(_work_answer(call, found))
 
 
-async def _work_answer(call: Call, work: Work) -> WorkAnswer:
+def _work_answer(call: Call, work: Work) -> WorkAnswer:
     grace = call.services.settings.cancel_grace_seconds
     return WorkAnswer(
-        assignments=[await _assignment(call, one) for one in work.assignments],
+        assignments=[_assignment(call, one) for one in work.assignments],
         stops=[Stop(run=one.run, attempt=one.attempt, cause=one.cause, grace_seconds=grace) for one in work.stops],
         drop=[Attempt(run=one.run, attempt=one.attempt, phase=one.phase) for one in work.drop], release=work.release,
     )
 
 
-async def _assignment(call: Call, given: Any) -> Assignment:
+def _assignment(call: Call, given: Given) -> Assignment:
     submitted = given.submitted
     job, workspace = submitted.job, call.node.workspace
-    state = await call.services.executor.state(workspace, stream_of(given.run))
-    left = 0 if isinstance(state, runs.NoRun) else state.facts.retries_on_node_lost
     return Assignment(
         workspace=workspace, workspace_name=call.workspace_state.name if call.workspace_state else workspace, run=given.run,
         attempt=given.attempt, experiment=submitted.experiment, display_name=submitted.display_name, parent=submitted.parent,
@@ -111,7 +110,7 @@ async def _assignment(call: Call, given: Any) -> Assignment:
         packages=list(job.environment.packages), environment_variables={**job.environment.variables, **job.environment_variables},
         snapshot=submitted.snapshot, time_limit_seconds=job.time_limit_seconds,
         run_token=run_token(call.services.vault, workspace, given.run, given.attempt), traceparent=given.traceparent, slots=job.slots,
-        retries_on_node_lost=left,
+        retries_on_node_lost=given.retries_on_node_lost,
     )
 
 

@@ -23,7 +23,7 @@ from adapters.http.tokens import Caller, NodeCaller, RunCaller, UserCaller
 from core import workspaces
 from core.errors import Forbidden, Invalid
 from core.execute import Done
-from core.ids import SYSTEM, CommandId, Position, Stream, WorkspaceId
+from core.ids import SYSTEM, CommandId, Position, Stream, WorkspaceId, shard_of
 from core.ports import Context
 from foldline.wire.shapes import Page
 
@@ -232,6 +232,14 @@ class Call:
             await self.services.progress.wait(
                 model, position, workspace=self.workspace or SYSTEM, timeout_seconds=self.services.settings.wait_seconds,
             )
+
+    async def wait_for_everything(self, *models: str) -> None:
+        """Until the read models have all that is durable now: for a write that is decided upon what they say."""
+        log = self.services.log
+        shard = shard_of(self.home, log.shards)
+        newest = Position(log.id, shard, (await log.ends()).get(shard, 0) - 1)
+        for model in models:
+            await self.services.progress.wait(model, newest, workspace=self.home, timeout_seconds=self.services.settings.wait_seconds)
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def answer(self, content: BaseModel | None, status: int | None = None) -> Response:

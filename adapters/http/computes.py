@@ -52,7 +52,7 @@ async def update(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     name = call.path["compute"]
-    await call.wait("run_history")
+    await call.wait_for_everything("run_history")
     active = await run_history.active(call.services.pool, call.home, name)
     await call.execute(DeleteCompute(compute=name, active=tuple(active)), guard=stream_of(name))
     return call.done()

@@ -38,9 +38,14 @@ async def show(call: Call) -> Response:
 
 
 async def resolve(call: Call, wanted: EnvironmentInline | EnvironmentReference) -> EnvironmentSpec:
-    """What the reference stands for now, in-flight registrations included. Raises: NotFound."""
-    if isinstance(wanted, EnvironmentInline):
+    """What it stands for now, in-flight registrations included. A name and nothing else is a reference. Raises: NotFound."""
+    if isinstance(wanted, EnvironmentInline) and wanted.model_fields_set != {"name"}:
         return inline_spec(wanted)
+    reference = wanted if isinstance(wanted, EnvironmentReference) else EnvironmentReference(name=wanted.name or "")
+    return await _registered(call, reference)
+
+
+async def _registered(call: Call, wanted: EnvironmentReference) -> EnvironmentSpec:
     state: core_environments.Environment = await call.services.executor.state(call.home, stream_of(wanted.name))
     version = wanted.version or core_environments.latest(state)
     if version is None or version not in state.versions:

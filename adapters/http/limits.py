@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope
 
@@ -81,8 +80,6 @@ def segments_of(scope: Scope) -> tuple[str, ...]:
     """The path's segments. No name of ours needs an escape, so whatever hides behind one is refused. Raises: Problem 400."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     text = raw.decode("latin-1")
-    if "%" in text:
-        text = _unescaped(text)
     parts = text.split("/")
     if parts[0] != "" or len(parts) > SEGMENTS_MAX:
         raise malformed("This path cannot be meant.", code="bad_path")
@@ -92,15 +89,6 @@ def segments_of(scope: Scope) -> tuple[str, ...]:
                 "The path holds something that no name of ours has: escapes, empty parts, dots, `;`, control characters.", code="bad_path",
             )
     return tuple(parts[1:])
-
-
-def _unescaped(text: str) -> str:
-    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        raise malformed("The path has a % that is no escape.", code="bad_path")
-    try:
-        return unquote_to_bytes(text).decode("ascii")
-    except UnicodeDecodeError:
-        raise malformed("The path is not valid.", code="bad_path") from None
 
 
 def check_body_headers(headers: Headers, media: str | None) -> int | None:

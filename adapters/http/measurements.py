@@ -63,12 +63,12 @@ def parse_points(content: bytes) -> _Columns:
     """Raises: Problem 400, 422."""
     try:
         columns = _DECODER.decode(content)
-    except msgspec.ValidationError as error:
-        raise Problem(422, "invalid_body", str(error)[:300]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = str(error)
         if "out of range" in text:
             raise Problem(422, "number_out_of_range", "A number is too large to be kept.") from None
+        if isinstance(error, msgspec.ValidationError):
+            raise Problem(422, "invalid_body", text[:300]) from None
         raise malformed(f"The body is not JSON: {text[:200]}.", code="not_json") from None
     count = len(columns.key)
     if not count == len(columns.step) == len(columns.time_ms) == len(columns.value):

@@ -44,7 +44,7 @@ async def _picked(call: Call, wanted: ModelCreate) -> tuple[str, tuple[File, ...
         raise Invalid("Name either `manifest` or `run`, and only one of them.", field="manifest")
     if wanted.manifest is not None:
         return wanted.manifest, await manifests.load(blobs, home, wanted.manifest)
-    row = await run_views.load_row(call, str(wanted.run))
+    row = await run_views.newest_row(call, str(wanted.run))
     path = _source_path(wanted)
     files = manifests.under(await files_of(call, row), path)
     if not files:

@@ -45,7 +45,7 @@ async def download(call: Call) -> Response:
 async def upload(call: Call) -> Response:
     """Stores a file with the run: its content first, then the event."""
     path = wanted_path(call)
-    row = await run_views.load_row(call, call.path["run"])
+    row = await run_views.newest_row(call, call.path["run"])
     names = {file.path for file in await files_of(call, row)}
     if any(name.startswith(path + "/") or path.startswith(name + "/") for name in names):
         raise Problem(409, "path_taken", "A file cannot be a folder too; choose another path.")

@@ -85,8 +85,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = True
         self._head_is_over()
         if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.close()
-            return
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         body: dict[str, Any] = {"type": "about:blank", "title": "Malformed request", "status": status, "code": code, "detail": detail}
         content = json.dumps(body).encode()
         head = "\r\n".join((

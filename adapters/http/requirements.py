@@ -7,11 +7,17 @@ from collections.abc import Iterable
 
 from adapters.http.problems import Problem
 
+_VALUE = (
+    r"(?:python_version|python_full_version|os_name|sys_platform|platform_release|platform_system|platform_version|platform_machine"
+    r"|platform_python_implementation|implementation_name|implementation_version|extra|'[^'\"\\\n]{0,100}'|\"[^'\"\\\n]{0,100}\")"
+)
+_TERM = rf"\(*\s*{_VALUE}\s*(?:===|==|~=|!=|<=|>=|<|>|not\s+in|in)\s*{_VALUE}\s*\)*"
+_MARKER = rf"{_TERM}(?:\s+(?:and|or)\s+{_TERM}){{0,20}}"
 _REQUIREMENT = re.compile(
     r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
     r"(?:\s*\[\s*[A-Za-z0-9._-]+(?:\s*,\s*[A-Za-z0-9._-]+)*\s*\])?"
     r"\s*(?:\(?\s*(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+(?:\s*,\s*(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+)*\s*,?\s*\)?)?"
-    r"\s*(?:;[A-Za-z0-9_ .<>=!~\"'(),+*-]{1,300})?$",
+    rf"\s*(?:;\s*{_MARKER}\s*)?$",
 )
 
 

@@ -210,8 +210,10 @@ class _Wire:
 
 async def _settle(wire: _Wire, headers: Mapping[bytes, list[bytes]], response: Response) -> None:
     """Before a refusal: reads a little of a body that nobody wants, so that the answer arrives, then lets the connection end."""
-    length = headers.get(b"content-length")
-    if length is None and b"transfer-encoding" not in headers:
+    if b"content-length" not in headers and b"transfer-encoding" not in headers:
+        return
+    if b"expect" in headers:
+        response.headers["Connection"] = "close"
         return
     read = 0
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import reduce
 
 from adapters.http.call import Call
 from adapters.http.names import people_behind
 from core.errors import NotFound
+from core.runs import stream_of
 from foldline.wire.jobs import AZURE_STATUS, Run, RunCreated
 from foldline.wire.measurements import spell
 from projections import run_history, run_metrics, source_progress
@@ -18,6 +20,14 @@ async def load_row(call: Call, run: str) -> RunRow:
     """Raises: NotFound, Behind."""
     await call.wait("run_history")
     row = await run_history.get(call.services.pool, call.home, run)
+    if row is None:
+        raise NotFound("run", run)
+    return row
+
+
+async def newest_row(call: Call, run: str) -> RunRow:
+    """The run as its durable events make it, read model or not: what a write is decided upon must not lag. Raises: NotFound."""
+    row: RunRow | None = reduce(run_history.fold, await call.services.log.read(call.home, stream_of(run)), None)
     if row is None:
         raise NotFound("run", run)
     return row

@@ -65,7 +65,7 @@ async def update(call: Call) -> Response:
 async def delete(call: Call) -> Response:
     """Refused while runs are active or endpoints exist; afterwards the name is free again."""
     pool, home = call.services.pool, call.home
-    await call.wait("run_history", "endpoints")
+    await call.wait_for_everything("run_history", "endpoints")
     active = [f"run {run}" for run in await run_history.active(pool, home)]
     active += [f"endpoint {row.endpoint}" for row in (await endpoints.page(pool, home, limit=100)).items]
     await call.execute(DeleteWorkspace(workspace=home, active=tuple(active)), guard=workspaces.stream_of(home))
