@@ -1,8 +1,8 @@
-"""A real Kafka broker for a whole test session, and a Postgres for the index: what the Kafka tests share.
+"""A real Kafka broker for a whole test session: what the Kafka tests share.
 
-One broker serves all xdist workers: the first to ask starts it, and it ends with the session. Each test has topics and a
-database of its own. `FOLDLINE_TEST_KAFKA=HOST:PORT` names a broker to use instead. Without Java and Maven the tests fail with a
-sentence that says what to install.
+One broker serves all xdist workers: the first to ask starts it, and it ends with the session. Each test has topics of its own,
+and a database from tests/postgres_fixtures.py. `FOLDLINE_TEST_KAFKA=HOST:PORT` names a broker to use instead. Without Java and
+Maven the tests fail with a sentence that says what to install.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,9 +19,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import asyncpg
 import pytest
-import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -31,15 +28,12 @@ from adapters.kafka.connection import Connection
 from adapters.kafka.log import KafkaLog
 from adapters.kafka.reader import Places, Reader
 from adapters.kafka.setup import Topics, set_up
-from adapters.postgres.embedded import PostgresServer
 from adapters.postgres.pool import Database
 from tests.contract.settable_clock import SettableClock
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKER = ROOT / "tools" / "kafka" / "broker.py"
-MIGRATION = ROOT / "migrations" / "0020_kafka.sql"
 SHARDS = 4
-TEMPLATE = "kafka_test_template"
 
 
 @pytest.fixture(scope="session")
@@ -55,43 +49,11 @@ def kafka(testrun_uid: str) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         said = state / "said"
         if not said.exists() or not said.read_text().strip():
-            said.write_text(_start_broker(state / "data", session))
+            said.write_text(_start_broker(state, session))
     answer = json.loads(said.read_text())
     if "error" in answer:
         pytest.fail(answer["error"], pytrace=False)
     return str(answer["bootstrap"])
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres() -> AsyncIterator[str]:
-    """DSN of a Postgres of this worker, with a template that has the log's tables."""
-    folder = Path(tempfile.mkdtemp(prefix="foldline-test-pg-"))
-    folder.chmod(0o755)
-    try:
-        async with PostgresServer(folder / "pg", fsync=False) as server:
-            connection = await asyncpg.connect(server.dsn)
-            await connection.execute(f"CREATE DATABASE {TEMPLATE}")
-            await connection.close()
-            connection = await asyncpg.connect(server.dsn, database=TEMPLATE)
-            await connection.execute(MIGRATION.read_text())
-            await connection.close()
-            yield server.dsn
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-async def database(postgres: str) -> AsyncIterator[Database]:
-    """A fresh database with the log's tables."""
-    name = f"t_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(postgres)
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    try:
-        async with Database(with_database(postgres, name)) as database:
-            yield database
-    finally:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await connection.close()
 
 
 @pytest.fixture
@@ -172,12 +134,6 @@ async def harness(connection: Connection, database: Database, topics: Topics) ->
         yield harness
     finally:
         await harness.close_all()
-
-
-def with_database(dsn: str, name: str) -> str:
-    """The same Postgres, another database."""
-    head, _, query = dsn.partition("?")
-    return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
 
 
 def _start_broker(data: Path, session: int) -> str:

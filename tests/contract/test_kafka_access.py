@@ -24,11 +24,10 @@ from adapters.postgres.pool import Database
 from core.ids import Stream, shard_of
 from tests.contract.event_log import W1, commit, everything, texts
 from tests.contract.kafka_brokers import connect_as, own_broker
-from tests.contract.kafka_fixtures import KafkaHarness, database, postgres
+from tests.contract.kafka_fixtures import KafkaHarness
 from tests.contract.measurements import batch
 from tools.kafka.broker import Broker
 
-__all__ = ["database", "postgres"]
 pytestmark = pytest.mark.kafka
 DEADLINE_SECONDS = 30
 EVENTS = "foldline.events"

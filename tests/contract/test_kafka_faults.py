@@ -20,10 +20,10 @@ from core.ids import Stream, shard_of
 from core.ports import Commit, Committed, EventLog
 from tests.contract.event_log import W1, A, commit, everything, texts
 from tests.contract.kafka_brokers import own_broker
-from tests.contract.kafka_fixtures import KafkaHarness, database, harness, postgres, topics
+from tests.contract.kafka_fixtures import KafkaHarness, harness, topics
 from tools.kafka.broker import Broker
 
-__all__ = ["database", "harness", "postgres", "topics"]
+__all__ = ["harness", "topics"]
 pytestmark = pytest.mark.kafka
 DEADLINE_SECONDS = 60
 

@@ -13,9 +13,9 @@ from adapters.kafka.reader import Reader
 from core.envelope import Head, Sealed, seal
 from core.ids import Stream, shard_of
 from tests.contract.event_log import W1, A, commit, texts
-from tests.contract.kafka_fixtures import KafkaHarness, connection, database, harness, kafka, postgres, topics
+from tests.contract.kafka_fixtures import KafkaHarness, connection, harness, kafka, topics
 
-__all__ = ["connection", "database", "harness", "kafka", "postgres", "topics"]
+__all__ = ["connection", "harness", "kafka", "topics"]
 pytestmark = pytest.mark.kafka
 FENCED = (KafkaError, AssertionError)
 """ProducerFenced, or what aiokafka's state machine makes of it afterwards."""

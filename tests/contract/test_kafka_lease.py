@@ -9,9 +9,6 @@ import pytest
 from adapters.kafka import lease
 from adapters.kafka.lease import Leases
 from adapters.postgres.pool import Database
-from tests.contract.kafka_fixtures import database, postgres
-
-__all__ = ["database", "postgres"]
 
 PASS = "UPDATE shard_lease SET until = until - interval '1 hour'"
 

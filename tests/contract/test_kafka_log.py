@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.event_log import EventLogContract
-from tests.contract.kafka_fixtures import connection, database, harness, kafka, postgres, topics
+from tests.contract.kafka_fixtures import connection, harness, kafka, topics
 
-__all__ = ["connection", "database", "harness", "kafka", "postgres", "topics"]
+__all__ = ["connection", "harness", "kafka", "topics"]
 pytestmark = pytest.mark.kafka
 
 

@@ -11,11 +11,11 @@ from adapters.kafka.connection import Connection
 from adapters.kafka.measurements import KafkaMeasurements
 from adapters.kafka.setup import Topics
 from core.ports import Measurements
-from tests.contract.kafka_fixtures import connection, database, kafka, postgres, topics
+from tests.contract.kafka_fixtures import connection, kafka, topics
 from tests.contract.measurements import MeasurementsContract
 from tests.contract.settable_clock import SettableClock
 
-__all__ = ["connection", "database", "kafka", "postgres", "topics"]
+__all__ = ["connection", "kafka", "topics"]
 pytestmark = pytest.mark.kafka
 
 

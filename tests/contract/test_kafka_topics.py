@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import pytest
@@ -13,9 +14,9 @@ from adapters.kafka.errors import KafkaSetupError, TopicMismatch
 from adapters.kafka.setup import set_up
 from adapters.kafka.topics import KEPT_FOR_EVER, prepare
 from adapters.postgres.pool import Database
-from tests.contract.kafka_fixtures import connection, database, kafka, postgres
+from tests.contract.kafka_fixtures import connection, kafka
 
-__all__ = ["connection", "database", "kafka", "postgres"]
+__all__ = ["connection", "kafka"]
 pytestmark = pytest.mark.kafka
 
 
@@ -30,10 +31,14 @@ def administration(connection: Connection) -> Administration:
 
 
 async def delete(connection: Connection, name: str) -> None:
+    """Returns once the topic is gone from what the brokers say."""
     admin = AIOKafkaAdminClient(**connection.for_aiokafka())
     await admin.start()
     await admin.delete_topics([name])
     await admin.close()
+    async with asyncio.timeout(30):
+        while await Administration(connection).find(name) is not None:
+            await asyncio.sleep(0.05)
 
 
 async def make(connection: Connection, name: str, partitions: int, settings: dict[str, str]) -> None:
