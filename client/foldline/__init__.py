@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False
+"""As in `typing`, whose import takes longer than all else here."""
 
 if TYPE_CHECKING:
     from foldline.client import Client as Client
