@@ -53,6 +53,8 @@ class Agent:
         self._runs = settings.directory / "runs"
         self._runners: dict[tuple[str, int], AttemptRunner] = {}
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._waiting: dict[tuple[str, int], tuple[dict[str, Any], float]] = {}
+        """Assignments that came while the answer to the `ended` before them was still on its way."""
         self._done: dict[tuple[str, int], None] = {}
         self._refused_since: float | None = None
 
@@ -112,9 +114,8 @@ class Agent:
         tries = 0
         while True:
             sent = time.monotonic()
-            listed = [
-                {"run": runner.run, "attempt": runner.attempt, "phase": runner.phase} for runner in self._runners.values()
-            ]
+            listed = [{"run": runner.run, "attempt": runner.attempt, "phase": runner.phase} for runner in self._runners.values()]
+            listed += [{"run": run, "attempt": attempt, "phase": "preparing"} for run, attempt in self._waiting]
             request = {"attempts": listed, "wait_seconds": timers.heartbeat_seconds}
             try:
                 answer = await self.server.request(
@@ -140,9 +141,10 @@ class Agent:
     def _heed(self, said: dict[str, Any], lease_until: float, listed: set[Any]) -> bool:
         """Does what the server wants; whether the agent may end."""
         for assignment in said.get("assignments", []):
-            self._accept(assignment)
+            self._accept(assignment, lease_until)
         dropped = {(one["run"], int(one["attempt"])) for one in said.get("drop", [])}
         for key in dropped:
+            self._waiting.pop(key, None)
             if key in self._runners:
                 self._drop(key)
         for stop in said.get("stops", []):
@@ -152,7 +154,7 @@ class Agent:
         for key in listed - dropped:
             if key in self._runners:
                 self._runners[key].renew(lease_until)
-        return bool(said.get("release")) and not self._runners
+        return bool(said.get("release")) and not self._runners and not self._waiting
 
     async def _refusal(self, answer: Answer) -> int | None:
         """An exit code when the server's refusal is for good."""
@@ -177,22 +179,45 @@ class Agent:
         return REFUSED
 
     # -- attempts ------------------------------------------------------------------------------------------------------
-    def _accept(self, assignment: dict[str, Any]) -> None:
+    def _accept(self, assignment: dict[str, Any], lease_until: float) -> None:
         key = (str(assignment["run"]), int(assignment["attempt"]))
-        if key in self._runners or key in self._done:
+        if key in self._runners or key in self._done or key in self._waiting:
             return
-        slot = next((slot for slot in range(self.settings.slots) if slot not in {one.slot for one in self._runners.values()}), None)
-        if slot is None:
-            journal.event("run.no_slot", run=key[0], attempt=key[1])
-            return
-        folder = AttemptFolder.of(self._runs, *key)
-        journal.event("run.assigned", run=key[0], attempt=key[1], slot=slot)
-        try:
-            folder.accept(assignment, slot)
-        except OSError as problem:
-            journal.event("run.not_accepted", run=key[0], attempt=key[1], problem=str(problem))
-            return
-        self._begin(AttemptRunner(self._node, folder, assignment, slot))
+        self._waiting[key] = (assignment, lease_until)
+        self._fill_slots()
+
+    def _fill_slots(self) -> None:
+        """Begins what waits, in order, as far as there are slots."""
+        for key, (assignment, lease_until) in list(self._waiting.items()):
+            slot = self._free_slot(int(assignment.get("slots", 1)))
+            if slot is None:
+                return
+            del self._waiting[key]
+            folder = AttemptFolder.of(self._runs, *key)
+            journal.event("run.assigned", run=key[0], attempt=key[1], slot=slot)
+            try:
+                folder.accept(assignment, slot)
+            except OSError as problem:
+                journal.event("run.not_accepted", run=key[0], attempt=key[1], problem=str(problem))
+                continue
+            runner = AttemptRunner(self._node, folder, assignment, slot, self._ended)
+            runner.renew(lease_until)
+            self._begin(runner)
+
+    def _free_slot(self, wanted: int) -> int | None:
+        """The first of so many neighbouring slots that nobody holds."""
+        held = {slot for one in self._runners.values() for slot in range(one.slot, one.slot + one.slots)}
+        starts = range(self.settings.slots - wanted + 1)
+        return next((start for start in starts if not held & set(range(start, start + wanted))), None)
+
+    def _ended(self, runner: AttemptRunner) -> None:
+        """The server has answered `ended`: the slot is free, whatever is still to be tidied up."""
+        key = (runner.run, runner.attempt)
+        if self._runners.pop(key, None) is not None:
+            self._done[key] = None
+            while len(self._done) > KEPT_DONE_MAX:
+                self._done.pop(next(iter(self._done)))
+            self._fill_slots()
 
     def _adopt(self, folder: AttemptFolder) -> None:
         found = folder.assignment()
@@ -200,7 +225,7 @@ class Agent:
             folder.discard()
             return
         slot, assignment = found
-        self._begin(AttemptRunner(self._node, folder, {**assignment, "adopted": True}, slot))
+        self._begin(AttemptRunner(self._node, folder, {**assignment, "adopted": True}, slot, self._ended))
 
     def _begin(self, runner: AttemptRunner) -> None:
         key = (runner.run, runner.attempt)
@@ -210,24 +235,27 @@ class Agent:
     async def _see_to(self, key: tuple[str, int], runner: AttemptRunner) -> None:
         try:
             await runner.execute()
+        except asyncio.CancelledError:
+            if not runner.dropped:
+                raise
+            await runner.forget()
         except Exception as failed:
             journal.event("run.lost_by_agent", run=key[0], attempt=key[1], error=repr(failed))
         finally:
-            self._runners.pop(key, None)
             self._tasks.pop(key, None)
-            self._done[key] = None
-            while len(self._done) > KEPT_DONE_MAX:
-                self._done.pop(next(iter(self._done)))
+            self._ended(runner)
 
     def _drop(self, key: tuple[str, int]) -> None:
         """Killed and forgotten, reported to nobody."""
         runner, task = self._runners[key], self._tasks[key]
+        if runner.dropped:
+            return
+        runner.dropped = True
         journal.event("run.dropped", run=key[0], attempt=key[1])
 
         async def forget() -> None:
             task.cancel()
             await asyncio.wait({task})
-            await runner.forget()
 
         self._group.create_task(forget())
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,12 @@ Phase = Literal["preparing", "running", "finalizing"]
 class AttemptRunner:
     """Executes one attempt. Cancelling `execute` lets go of it and harms nothing: the next agent adopts it."""
 
-    def __init__(self, node: Node, folder: AttemptFolder, assignment: dict[str, Any], slot: int) -> None:
+    def __init__(
+        self, node: Node, folder: AttemptFolder, assignment: dict[str, Any], slot: int, ended: Callable[[AttemptRunner], None],
+    ) -> None:
+        """`ended` is called once the server has answered: the slot is free from then on."""
+        self._ended = ended
+        self.dropped = False
         self.node, self.folder, self.slot = node, folder, slot
         self.assignment = assignment
         self.run, self.attempt = str(assignment["run"]), int(assignment["attempt"])
@@ -49,6 +54,8 @@ class AttemptRunner:
         self._preparing: asyncio.Task[None] | None = None
         self._stop_grace: float | None = None
         self._signalled = False
+        self._leased = assignment.get("retries_on_node_lost", 0) > 0
+        self._lease_until = 0.0
         self._begin = time.monotonic()
         self._launched = 0.0
         self._files: list[int] = []
@@ -82,8 +89,9 @@ class AttemptRunner:
 
     def renew(self, until_monotonic: float) -> None:
         """The server has heard this attempt: its lease goes on."""
-        if self.assignment.get("retries_on_node_lost", 0) > 0 and self.phase != "finalizing":
+        if self._leased and self.phase != "finalizing":
             self._supervised.renew(until_monotonic)
+            self._lease_until = until_monotonic
 
     async def forget(self) -> None:
         """Kills what runs and keeps nothing."""
@@ -174,6 +182,8 @@ class AttemptRunner:
         adopted = self.assignment.get("adopted", False)
         while adopted and not self._supervised.claimed and time.monotonic() < deadline:  # noqa: ASYNC110  another process makes it
             await asyncio.sleep(0.02)
+        while self._leased and not self._supervised.claimed and time.monotonic() > self._lease_until:  # noqa: ASYNC110  rare
+            await asyncio.sleep(0.05)  # another node may have it by now: the next answer of the server tells
         if not self._supervised.claimed:
             self._launched = time.monotonic()
             pid = await self.node.launcher.launch(order)
@@ -339,6 +349,7 @@ class AttemptRunner:
         }
         answer = await self._reports.ended(body)
         journal.event("run.ended", run=self.run, attempt=self.attempt, outcome=why.outcome, reason=why.reason, answer=answer.status)
+        self._ended(self)
         await self._discard()
 
     def _timing(self, log: Shipper) -> None:

@@ -29,7 +29,9 @@ BUILD_SECONDS_MAX = 3600.0
 BUILD_PROCESSES_MAX = 4096
 LOCK_POLL_SECONDS = 0.05
 OUTPUT_LINES_KEPT_MAX = 400
-SPARES_MAX = 8
+SPARES_PER_UID = 2
+"""Two runs right after each other start warm."""
+SPARES_MAX = 12
 STALE_SECONDS = 6 * 3600.0
 UNSEEDED_SECONDS = 600.0
 
@@ -108,11 +110,10 @@ class EnvironmentCache:
         await asyncio.to_thread(hardlinks.copy, self.directory / "ready" / key / "venv", destination, owner_uid)
 
     async def prepare_spare(self, key: str, owner_uid: int) -> None:
-        """Makes a spare copy for the next run of this uid unless one is there; old spares go."""
+        """Makes the spare copies that the next runs of this uid take, as far as they are missing; old spares go."""
         async with self._hold:
-            if any(uid == owner_uid for _, uid in self._spares(key, owner_uid)):
-                return
-            await asyncio.to_thread(self._make_spare, key, owner_uid)
+            while sum(uid == owner_uid for _, uid in self._spares(key, owner_uid)) < SPARES_PER_UID:
+                await asyncio.to_thread(self._make_spare, key, owner_uid)
 
     # -- what is there -------------------------------------------------------------------------------------------------
     def _known(self, key: str, begin: float) -> BuiltEnvironment | None:

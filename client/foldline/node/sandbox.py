@@ -217,7 +217,7 @@ def scrubbed_environment(keep: Mapping[str, str]) -> dict[str, str]:
 
 def local_sources(environment: Mapping[str, str]) -> list[Path]:
     """Local folders and certificate files that pip and uv are told to use, so that a sandbox can show them."""
-    words = [word for name in LOCAL_VARIABLES for word in environment.get(name, "").split()]
+    words = [word for name in LOCAL_VARIABLES for word in re.split(r"[\s,]+", environment.get(name, ""))]
     return [path for path in dict.fromkeys(Path(word) for word in words if word.startswith("/")) if path.exists()]
 
 

@@ -95,6 +95,7 @@ class Supervisor:
         self.cause = "exited"
         self.child = 0
         self.inner = 0
+        self.facts = b""
         self.status: int | None = None
         self.stop_at: float | None = None
         self.kill_at: float | None = None
@@ -231,6 +232,7 @@ class Supervisor:
             data = os.read(facts, CHUNK)
         except BlockingIOError:
             return True
+        self.facts += data
         _, found, rest = data.partition(b'"child-pid":')
         if found:
             self.inner = int(rest.split(b",")[0].split(b"}")[0])
@@ -319,8 +321,9 @@ class Supervisor:
             time.sleep(0.01)
 
     def _write_exit(self) -> None:
-        set_up = "1" if self.inner or not self.order["argv"][0].endswith("/bwrap") else "0"
-        text = f"{self.status} {self.cause} {self.started:.3f} {time.time():.3f} {set_up}\n"
+        sandboxed = self.order["argv"][0].endswith("/bwrap")
+        failed = sandboxed and self.cause == "exited" and self.status == 1 and b'"exit-code"' not in self.facts
+        text = f"{self.status} {self.cause} {self.started:.3f} {time.time():.3f} {0 if failed else 1}\n"
         name = f"{self.control}/exit.{os.getpid()}"
         with open(name, "w") as file:
             file.write(text)

@@ -6,20 +6,22 @@ import asyncio
 import hashlib
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from foldline.wire.files import Manifest, MissingRequest
-from foldline.wire.measurements import NO_DIGEST, PointsBatch, chain_digest, unspell
-from foldline.wire.nodes import Assignment, Ended, Exited, Hello, Parameters, Started, Stop, WorkRequest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from foldline.wire.files import Manifest, MissingRequest
+from foldline.wire.measurements import NO_DIGEST, PointsBatch, chain_digest, unspell
+from foldline.wire.nodes import Assignment, Ended, Exited, Hello, Parameters, Started, Stop, WorkRequest
+
+REPORTS = ("started", "exited", "ended", "points", "log", "parameters", "tags")
 TOKEN = "fln_ws-1:node-1:secret"
 WORKSPACE = "ws-1"
 
@@ -75,7 +77,7 @@ class ControlPlane:
         return f"http://127.0.0.1:{self.port}"
 
     async def up(self) -> None:
-        config = uvicorn.Config(self._app(), host="127.0.0.1", port=self.port, log_level="error", timeout_graceful_shutdown=0, lifespan="off")
+        config = uvicorn.Config(self._app(), host="127.0.0.1", port=self.port, log_level="critical", lifespan="off")
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server.serve())
         while not self._server.started:
@@ -88,12 +90,28 @@ class ControlPlane:
         await self._task
 
     # -- for tests -----------------------------------------------------------------------------------------------------
-    async def assign(self, command: str, *, run: str = "calm-fox-1", attempt: int = 1, files: dict[str, bytes] | None = None, **more: Any) -> SeenRun:
+    async def assign(
+        self,
+        command: str,
+        *,
+        run: str = "calm-fox-1",
+        attempt: int = 1,
+        files: dict[str, bytes] | None = None,
+        **more: Any,
+    ) -> SeenRun:
         packages = more.pop("packages", [])
-        key = hashlib.sha256(json.dumps({"python": more.get("python", ""), "packages": sorted(packages)}, sort_keys=True).encode()).hexdigest()
         assignment = Assignment(
-            workspace=WORKSPACE, workspace_name="team", run=run, attempt=attempt, experiment="digits", command=command, environment_key=key,
-            packages=packages, snapshot=self.snapshot(files) if files else None, run_token=f"flr_{WORKSPACE}:{run}:{attempt}:RUNSECRET", **more,
+            workspace=WORKSPACE,
+            workspace_name="team",
+            run=run,
+            attempt=attempt,
+            experiment="digits",
+            command=command,
+            environment_key=key_of(more.get("python", ""), packages),
+            packages=packages,
+            snapshot=self.snapshot(files) if files else None,
+            run_token=f"flr_{WORKSPACE}:{run}:{attempt}:RUNSECRET",
+            **more,
         )
         seen = self.runs[run, attempt] = SeenRun(assignment)
         await self._tell()
@@ -105,13 +123,13 @@ class ControlPlane:
             digest = hashlib.sha256(content).hexdigest()
             self.blobs[digest] = content
             entries.append({"path": path, "sha256": digest, "bytes": len(content), "executable": path in executable})
-        manifest = Manifest(files=entries)  # type: ignore[arg-type]
+        manifest = Manifest.model_validate({"files": entries})
         digest = hashlib.sha256(manifest.canonical()).hexdigest()
         self.manifests[digest] = manifest
         return digest
 
     async def stop(self, seen: SeenRun, grace: float, cause: str = "canceled") -> None:
-        seen.stop = Stop(run=seen.assignment.run, attempt=seen.assignment.attempt, cause=cause, grace_seconds=grace)  # type: ignore[arg-type]
+        seen.stop = Stop(run=seen.assignment.run, attempt=seen.assignment.attempt, cause=cause, grace_seconds=grace)
         await self._tell()
 
     async def drop(self, seen: SeenRun) -> None:
@@ -157,10 +175,13 @@ class ControlPlane:
     def _app(self) -> Starlette:
         agent, home = "/api/v1/agent", f"/api/v1/workspaces/{WORKSPACE}"
         routes = [
-            Route(f"{agent}/hello", self._hello, methods=["POST"]), Route(f"{agent}/work", self._work, methods=["POST"]),
-            *(Route(f"{agent}/runs/{{run}}/{what}", self._report, methods=["POST"]) for what in ("started", "exited", "ended", "points", "log", "parameters", "tags")),
-            Route(f"{home}/blobs/missing", self._missing, methods=["POST"]), Route(f"{home}/blobs/{{digest}}", self._blob, methods=["GET", "PUT"]),
-            Route(f"{home}/snapshots", self._store, methods=["POST"]), Route(f"{home}/snapshots/{{digest}}", self._manifest, methods=["GET"]),
+            Route(f"{agent}/hello", self._hello, methods=["POST"]),
+            Route(f"{agent}/work", self._work, methods=["POST"]),
+            *(Route(f"{agent}/runs/{{run}}/{what}", self._report, methods=["POST"]) for what in REPORTS),
+            Route(f"{home}/blobs/missing", self._missing, methods=["POST"]),
+            Route(f"{home}/blobs/{{digest}}", self._blob, methods=["GET", "PUT"]),
+            Route(f"{home}/snapshots", self._store, methods=["POST"]),
+            Route(f"{home}/snapshots/{{digest}}", self._manifest, methods=["GET"]),
             Route("/api/v1/nodes/join", self._join, methods=["POST"]),
         ]
         return Starlette(routes=routes)
@@ -204,8 +225,10 @@ class ControlPlane:
         await self._tell()
 
         def news() -> bool:
-            unknown = any(key not in listed and not seen.ended for key, seen in self.runs.items())
-            return unknown or self.release or any(key in listed and (seen.stop or seen.drop) and not seen.ended for key, seen in self.runs.items())
+            open_runs = {key: seen for key, seen in self.runs.items() if not seen.ended and not seen.drop}
+            dropped = any(seen.drop and key in listed for key, seen in self.runs.items())
+            stopped = any(seen.stop and key in listed for key, seen in open_runs.items())
+            return self.release or dropped or stopped or any(key not in listed for key in open_runs)
 
         try:
             async with asyncio.timeout(wanted.wait_seconds), self.news:
@@ -215,12 +238,16 @@ class ControlPlane:
         alive = {key: seen for key, seen in self.runs.items() if not seen.ended and not seen.drop}
         if all(key in listed for key in alive) and any(key in listed and seen.stop for key, seen in alive.items()):
             await asyncio.sleep(0.02)
-        return JSONResponse({
-            "assignments": [seen.assignment.model_dump() for key, seen in alive.items() if key not in listed],
-            "stops": [seen.stop.model_dump() for key, seen in alive.items() if seen.stop and key in listed],
-            "drop": [{"run": key[0], "attempt": key[1], "phase": "running"} for key in listed if key in self.runs and self.runs[key].drop],
-            "release": self.release,
-        })
+        return JSONResponse(
+            {
+                "assignments": [seen.assignment.model_dump() for key, seen in alive.items() if key not in listed],
+                "stops": [seen.stop.model_dump() for key, seen in alive.items() if seen.stop and key in listed],
+                "drop": [
+                    {"run": key[0], "attempt": key[1], "phase": "running"} for key in listed if key in self.runs and self.runs[key].drop
+                ],
+                "release": self.release,
+            }
+        )
 
     async def _report(self, request: Request) -> Response:
         if (refused := self._refused(request)) is not None:
@@ -319,6 +346,11 @@ async def control_plane() -> AsyncIterator[ControlPlane]:
         yield plane
     finally:
         await plane.down()
+
+
+def key_of(python: str, packages: Sequence[str]) -> str:
+    """As `core.environments.EnvironmentSpec.key` has it."""
+    return hashlib.sha256(json.dumps({"python": python, "packages": sorted(packages)}, sort_keys=True).encode()).hexdigest()
 
 
 def _problem(status: int, code: str, detail: str) -> Response:
