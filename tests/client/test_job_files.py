@@ -309,6 +309,7 @@ class Command:
     """What azure-ai-ml 1.35 gives for `command(...)`: an anonymous component, and inputs whose booleans have become numbers."""
 
     base_path = "/"
+    experiment_name = "mine"
 
     def __init__(self, **changes: Any) -> None:
         self._fields = {
@@ -350,6 +351,8 @@ def test_a_command_of_azure_ai_ml_is_accepted() -> None:
     assert read.job.tags == {"a": "1"}
     assert read.job.name is None
     assert read.code == Path("/")
+    assert read.job.experiment_name == "mine"
+    assert read.job.code_path == "."
 
 
 def test_a_command_over_a_registered_component_is_not_yet_there() -> None:

@@ -80,7 +80,7 @@ def plan(document: Node, folder: Path, name: str | None = None) -> JobPlan:
     code = _code_folder(code_node, folder)
     body["environment"], body["warnings"] = given.body, given.warnings
     body["experiment_name"] = experiment or as_name((code or folder).name)
-    body["code_path"] = scalar_text(code_node, "code")[-250:] if code_node is not None else None
+    body["code_path"] = _code_path(code_node)
     if name is not None:
         body["name"] = name
     return JobPlan(_validated(body, fields), code)
@@ -242,6 +242,14 @@ def _code_folder(node: Node | None, folder: Path) -> Path | None:
     if not path.is_dir():
         raise BadFile(node.place, f"there is no code folder {path}.", code="no_folder")
     return path
+
+
+def _code_path(node: Node | None) -> str | None:
+    """The folder as the file names it; of an absolute path, which tells of this computer, the last name."""
+    if node is None:
+        return None
+    text = scalar_text(node, "code")
+    return (Path(text).name if Path(text).is_absolute() else text)[-250:] or "."
 
 
 def _validated(body: dict[str, Any], fields: Fields) -> JobCreate:

@@ -19,6 +19,9 @@ def fields_of(job: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise BadInput(f"{type(job).__name__}._to_dict() gave no dictionary.", code="bad_job")
     own = {key: value for key, value in given.items() if key != "component" and value not in (None, {}, [])}
+    for name in ("experiment_name", "display_name"):
+        if isinstance(value := getattr(job, name, None), str):
+            own.setdefault(name, value)
     component = given.get("component")
     if component is None:
         return own
