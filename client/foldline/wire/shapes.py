@@ -15,7 +15,7 @@ def _visible(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("contains a lone surrogate; send valid Unicode") from None
-    if any(ord(char) < 32 and char not in "\n\t" or ord(char) == 127 for char in text):
+    if any((ord(char) < 32 and char not in "\n\t") or ord(char) == 127 for char in text):
         raise ValueError("contains a control character")
     if not any(char.isprintable() and not char.isspace() and char not in "\u200b\u200c\u200d\u2060\ufeff" for char in text):
         raise ValueError("has nothing that can be seen")
@@ -34,10 +34,9 @@ LongText = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(_
 TagValue = Annotated[str, StringConstraints(max_length=5_000)]
 Tags = Annotated[dict[Text, TagValue], Field(max_length=100)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-EnvironmentVariables = Annotated[
-    dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)], Annotated[str, StringConstraints(max_length=32_768)]],
-    Field(max_length=500),
-]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)]
+VariableValue = Annotated[str, StringConstraints(max_length=32_768)]
+EnvironmentVariables = Annotated[dict[VariableName, VariableValue], Field(max_length=500)]
 
 Item = TypeVar("Item")
 
