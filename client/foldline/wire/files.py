@@ -28,8 +28,8 @@ class Manifest(Request):
 
     def canonical(self) -> bytes:
         """One line a file, sorted by path: `sha256 bytes mode path`, UTF-8, newline after each."""
-        lines = sorted((entry.path, f"{entry.sha256} {entry.bytes} {'x' if entry.executable else '-'} {entry.path}\n") for entry in self.files)
-        return "".join(line for _, line in lines).encode()
+        ordered = sorted(self.files, key=lambda entry: entry.path)
+        return "".join(f"{one.sha256} {one.bytes} {'x' if one.executable else '-'} {one.path}\n" for one in ordered).encode()
 
 
 class MissingRequest(Request):

@@ -160,7 +160,11 @@ class Ended(Request):
     sources: Annotated[list[SourceEndSent], Field(max_length=100)] = []
 
 
+ParameterKey = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+ParameterValue = Annotated[str, StringConstraints(max_length=6000)]
+
+
 class Parameters(Request):
     """`POST /api/v1/workspaces/{w}/jobs/{run}/parameters`."""
 
-    parameters: Annotated[dict[Annotated[str, StringConstraints(min_length=1, max_length=250)], Annotated[str, StringConstraints(max_length=6000)]], Field(max_length=200)]
+    parameters: Annotated[dict[ParameterKey, ParameterValue], Field(max_length=200)]
