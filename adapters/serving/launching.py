@@ -26,6 +26,7 @@ OURS = ("PATH=/usr/bin:/bin", "LANG=C.UTF-8")
 
 PACKAGE_FILES = ("__init__.py", "script.py", "serving/*.py")
 
+_WORKER = "import sys; sys.path.append(sys.argv[1]); from foldline.serving.worker import main; sys.exit(main())"
 _KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); from foldline.serving.keeper import main; main()"
 
 
@@ -36,6 +37,8 @@ class Ingredients:
     model: Path
     code: Path
     environment: Path
+    library: Path
+    """An environment that holds what the worker itself needs; it comes last on the import path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,15 @@ class Launcher:
         """Starts the worker under its supervising process. Blocks for some milliseconds. Raises: OSError."""
         self._lay_out(folder, uid)
         python = str(ingredients.environment / "bin" / "python")
+        library = map(str, ingredients.library.glob("lib/python3*/site-packages"))
         imported = package(self.packages)
         surroundings = variables(order, folder, ingredients, imported, self.body_bytes_max)
         argv = self.sandbox.argv(
-            starter(folder.start, surroundings, [python, "-m", "foldline.serving.worker"], uid),
+            starter(folder.start, surroundings, [python, "-c", _WORKER, *library], uid),
             folder=folder.work, uid=uid, temporary=folder.temporary, identity=folder.path / "identity",
             read_only=[*dict.fromkeys([
-                ingredients.model, ingredients.code, ingredients.environment, imported, folder.start, *local_sources(os.environ),
+                ingredients.model, ingredients.code, ingredients.environment, ingredients.library, imported, folder.start,
+                *local_sources(os.environ),
             ])],
             writable=[folder.work, folder.socket.parent],
         )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from adapters.serving.outliving import Process
 from adapters.serving.probe import is_healthy
 from core.environments import EnvironmentSpec
 from core.ports import ReplicaOrder, ReplicaStatus
-from foldline.node.environments import EnvironmentCache, EnvironmentFailed
+from foldline.node.environments import BuiltEnvironment, EnvironmentCache, EnvironmentFailed
 from foldline.serving import REQUIREMENTS
 
 REASON_LINES = 20
@@ -114,11 +114,11 @@ class Replica:
         """Prepares and starts it. Raises: ContentFailed, EnvironmentFailed, OSError."""
         order, began = self.order, time.monotonic()
         self.folder.write_log(f"Starting {order.model}:{order.model_version} as revision {order.revision} of {order.deployment}.")
-        spec = EnvironmentSpec(python=order.python, packages=(*order.packages, *REQUIREMENTS))
         model = await self._kitchen.content.folder(order.workspace, order.model_manifest)
         code = await self._kitchen.content.folder(order.workspace, order.code_manifest)
-        built = await self._kitchen.environments.ensure(spec.key, spec.python, spec.packages, self.folder.write_log)
-        ingredients = Ingredients(model, code, built.path)
+        built = await self._built(order.packages)
+        library = await self._built(REQUIREMENTS)  # beside it, so that a job's environment is a deployment's too
+        ingredients = Ingredients(model, code, built.path, library.path)
         prepared = time.monotonic()
         process = await asyncio.to_thread(self._kitchen.launcher.launch, self.folder, order, self.uid, ingredients)
         log.info(
@@ -126,6 +126,10 @@ class Replica:
             preparing_seconds=round(prepared - began, 3), environment_cached=built.cached,
         )
         return process
+
+    async def _built(self, packages: Sequence[str]) -> BuiltEnvironment:
+        spec = EnvironmentSpec(python=self.order.python, packages=tuple(packages))
+        return await self._kitchen.environments.ensure(spec.key, spec.python, spec.packages, self.folder.write_log)
 
     async def _serve(self) -> None:
         """From a running process to its end; `ready` once it answers."""

@@ -10,4 +10,4 @@ Needs the standard library, httptools and uvloop (`REQUIREMENTS`), and nothing e
 """
 
 REQUIREMENTS = ("httptools>=0.6,<1", "uvloop>=0.19,<1")
-"""Added to a deployment's packages; the key of what is built covers them."""
+"""In an environment of their own, last on the worker's import path: versions that the deployment's own environment has win."""
