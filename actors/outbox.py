@@ -61,10 +61,13 @@ class Outbox:
         if now - self._granted.get(key, now - QUIET_SECONDS) < QUIET_SECONDS:
             return
         self._under_way.add(key)
-        tasks.create_task(self._execute(workspace, wish, key) if isinstance(wish, Send) else self._perform(workspace, wish, key))
+        if isinstance(wish, Send):
+            tasks.create_task(self._execute(workspace, wish, key, self._heard.get(workspace, 0)))
+        else:
+            tasks.create_task(self._perform(workspace, wish, key))
 
-    async def _execute(self, workspace: WorkspaceId, wish: Send, key: Key) -> None:
-        heard = self._heard.get(workspace, 0)
+    async def _execute(self, workspace: WorkspaceId, wish: Send, key: Key, heard: int) -> None:
+        """`heard` is how much had been heard when the wish was made: a refusal after more was heard is worth another look."""
         actor, because = ActorId(f"actor/{self._role}"), wish.because
         context = Context(actor=actor, command=CommandId(key[1]), correlation=because.correlation, causation=because.event)
         name = type(wish.command).__name__

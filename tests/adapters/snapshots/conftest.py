@@ -1,0 +1,3 @@
+"""A real Postgres for the snapshots."""
+
+from tests.postgres_fixtures import database, dsn, postgres  # noqa: F401
