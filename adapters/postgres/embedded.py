@@ -20,6 +20,7 @@ import asyncpg
 import structlog
 
 from adapters.postgres import postmaster
+from adapters.postgres.background import Background
 from adapters.postgres.cluster import DATABASE, Cluster, PostgresFailed, make_folders, prepare, run_as
 
 log = structlog.get_logger()
@@ -66,8 +67,7 @@ class PostgresServer:
         self._child: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
         self._lock: int | None = None
-        self._tasks = asyncio.TaskGroup()
-        self._watching: asyncio.Task[None] | None = None
+        self._background = Background()
 
     @property
     def dsn(self) -> str:
@@ -91,15 +91,13 @@ class PostgresServer:
         except BaseException:
             await asyncio.shield(self._stop())
             raise
-        await self._tasks.__aenter__()
-        self._watching = self._tasks.create_task(self._watch())
+        await self._background.open()
+        self._background.start(self._watch())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
         try:
-            await self._tasks.__aexit__(kind, error, trace)
+            await self._background.close(kind, error, trace)
         finally:
             await asyncio.shield(self._stop())
 

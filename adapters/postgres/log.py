@@ -16,6 +16,7 @@ import structlog
 from adapters.following import Bell, Tail, follow
 from adapters.ordering import Waiting, admit, check_age, committed
 from adapters.postgres import statements as sql
+from adapters.postgres.background import Background
 from adapters.postgres.installation import ensure_log, installation_id
 from adapters.postgres.pool import Database, pause_seconds
 from adapters.postgres.records import read_range, to_recorded
@@ -41,8 +42,7 @@ class PostgresLog:
         self._writers: dict[int, ShardWriter] = {}
         self._bell = Bell()
         self._ownership = Bell()
-        self._tasks = asyncio.TaskGroup()
-        self._running: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     @property
     def id(self) -> str:
@@ -58,7 +58,7 @@ class PostgresLog:
         self._id = row.id
         self._tails = {one["shard"]: Tail(one["head"]) for one in await self._database.fetch(sql.ENDS, sql.LOG)}
         await self._database.listen({sql.CHANNEL_HEAD: self._on_head, sql.CHANNEL_TAKEN: self._on_taken}, self._on_reconnected)
-        await self._tasks.__aenter__()
+        await self._background.open()
         opened = [self._start(shard) for shard in self._tails]
         async with asyncio.timeout(OPEN_SECONDS):
             for event in opened:
@@ -71,9 +71,7 @@ class PostgresLog:
                 await asyncio.gather(*(writer.drain() for writer in self._writers.values()))
         except TimeoutError:
             log.warning("log.not_drained", seconds=DRAIN_SECONDS)
-        for task in self._running:
-            task.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
+        await self._background.close(kind, error, trace)
 
     def append(self, commit: Commit) -> asyncio.Future[Committed]:
         waiting = Waiting(commit, (), asyncio.get_running_loop().create_future())
@@ -138,7 +136,7 @@ class PostgresLog:
             shard, database=self._database, clock=self._clock, installation=self._installation, log_id=self._id,
             tail=self._tails[shard], bell=self._bell, changed=lambda _shard, _epoch: self._ownership.ring(),
         )
-        self._running.append(self._tasks.create_task(writer.run(opened)))
+        self._background.start(writer.run(opened))
         return opened
 
     def _known_ends(self) -> dict[int, int] | None:
@@ -192,7 +190,7 @@ class PostgresLog:
     def _on_reconnected(self) -> None:
         """Notifications may have been missed: of a take-over our next commit tells; followers of others' shards look now."""
         if self._known_ends() is None:
-            self._running.append(self._tasks.create_task(self._look_at_ends()))
+            self._background.start(self._look_at_ends())
 
     async def _look_at_ends(self) -> None:
         try:

@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from adapters.following import Bell, Entry, Tail, follow
+from adapters.postgres.background import Background
 from adapters.postgres.installation import ensure_log
 from adapters.postgres.pool import Database, pause_seconds
 from core.errors import EventTooLarge, Invalid, Unavailable
@@ -70,8 +71,7 @@ class PostgresMeasurements:
         self._queues: dict[int, deque[_Waiting]] = {}
         self._wakes: dict[int, asyncio.Event] = {}
         self._bell = Bell()
-        self._tasks = asyncio.TaskGroup()
-        self._running: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     @property
     def id(self) -> str:
@@ -88,16 +88,17 @@ class PostgresMeasurements:
             self._tails[one["shard"]] = Tail(one["head"])
             self._queues[one["shard"]], self._wakes[one["shard"]] = deque(), asyncio.Event()
         await self._database.listen({CHANNEL: self._on_head}, self._on_reconnected)
-        await self._tasks.__aenter__()
-        self._running = [self._tasks.create_task(self._write_all(shard)) for shard in self._tails]
+        await self._background.open()
+        for shard in self._tails:
+            self._background.start(self._write_all(shard))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for task in self._running:
-            task.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
-        for queue in self._queues.values():
-            _fail(queue, "The server stops; send it again.")
+        try:
+            await self._background.close(kind, error, trace)
+        finally:
+            for queue in self._queues.values():
+                _fail(queue, "The server stops; send it again.")
 
     async def append(self, batch: MeasurementBatch) -> Position:
         """Raises: Unavailable, EventTooLarge, Invalid for text that cannot be stored."""
@@ -196,7 +197,7 @@ class PostgresMeasurements:
         self._bell.ring()
 
     def _on_reconnected(self) -> None:
-        self._running.append(self._tasks.create_task(self._look_at_ends()))
+        self._background.start(self._look_at_ends())
 
     async def _look_at_ends(self) -> None:
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from adapters.postgres.background import Background
 from core.errors import Unavailable
 
 log = structlog.get_logger()
@@ -42,9 +43,9 @@ class Database:
         self._pool: asyncpg.Pool[Any] | None = None
         self._channels: dict[str, Notified] = {}
         self._reconnected: list[Callable[[], None]] = []
-        self._listening: asyncio.Task[None] | None = None
+        self._listening = False
         self._listener: asyncpg.Connection[Any] | None = None
-        self._tasks = asyncio.TaskGroup()
+        self._background = Background()
 
     async def __aenter__(self) -> Database:
         with unavailable():
@@ -53,14 +54,12 @@ class Database:
                 timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, server_settings={"application_name": "foldline"},
                 reset=_keep_session,
             )
-        await self._tasks.__aenter__()
+        await self._background.open()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
         try:
-            await self._tasks.__aexit__(kind, error, trace)
+            await self._background.close(kind, error, trace)
         finally:
             await self._close()
 
@@ -107,9 +106,9 @@ class Database:
         """Calls back with each notification's payload from now on, and `reconnected` after a gap in which some were missed."""
         self._channels.update(channels)
         self._reconnected.append(reconnected)
-        if self._listening is None:
-            ready = asyncio.Event()
-            self._listening = self._tasks.create_task(self._listen(ready))
+        if not self._listening:
+            self._listening, ready = True, asyncio.Event()
+            self._background.start(self._listen(ready))
             await ready.wait()
         elif self._listener is not None and not self._listener.is_closed():
             with unavailable():
