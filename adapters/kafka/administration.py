@@ -6,7 +6,7 @@ Used at start only, through confluent-kafka's AdminClient (the extra `kafka-admi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from adapters.kafka.connection import Connection
 from adapters.kafka.errors import KafkaSetupError
 
 TIMEOUT_SECONDS = 15.0
+LOOK_SECONDS = 0.05
 TRANSACTIONS_PREFIX = "foldline/"
 MONITOR_GROUPS_PREFIX = "monitor-"
 
@@ -60,7 +61,9 @@ class Administration:
             raise KafkaSetupError(f"The brokers would not describe the topic {topic}: {error.args[0].str()}.") from None
         settings = await self._settings(self._api.ResourceType.TOPIC, topic)
         replication = min(len(partition.replicas) for partition in described.partitions)
-        return FoundTopic(str(described.topic_id), len(described.partitions), replication, settings)
+        # spelled as Kafka itself does: base64 for URLs, so that it fits into a header and a path
+        identity = str(described.topic_id).translate(str.maketrans("+/", "-_")).rstrip("=")
+        return FoundTopic(identity, len(described.partitions), replication, settings)
 
     async def broker_settings(self) -> Mapping[str, str]:
         """The settings of one broker of the cluster."""
@@ -94,9 +97,25 @@ class Administration:
             self._api.AclBinding(kind, name, pattern, f"User:{user}", "*", self._api.AclOperation[right], allow)
             for kind, name, pattern, user, right in granted
         ]
-        futures = self._client.create_acls(lists, request_timeout=TIMEOUT_SECONDS)
-        for future in futures.values():
+        missing = set(lists).difference(await self._granted())
+        if not missing:
+            return
+        for future in self._client.create_acls(list(missing), request_timeout=TIMEOUT_SECONDS).values():
             await self._wait(future, "set the access lists")
+        for _ in range(int(TIMEOUT_SECONDS / LOOK_SECONDS)):
+            if missing.issubset(await self._granted()):
+                return
+            await asyncio.sleep(LOOK_SECONDS)  # the brokers hear of it a moment after they have said yes
+
+    async def _granted(self) -> Collection[Any]:
+        everything = self._api.AclBindingFilter(
+            self._api.ResourceType.ANY, None, self._api.ResourcePatternType.ANY, None, None, self._api.AclOperation.ANY,
+            self._api.AclPermissionType.ANY,
+        )
+        found: Collection[Any] = await self._wait(
+            self._client.describe_acls(everything, request_timeout=TIMEOUT_SECONDS), "show the access lists"
+        )
+        return found
 
     async def _settings(self, kind: Any, name: str) -> Mapping[str, str]:
         resource = self._api.ConfigResource(kind, name)

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError
+
+from core.errors import Unavailable
+
+BROKERS_AWAY = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError, OSError, TimeoutError)
+"""What passes by itself once the brokers are back."""
+
 
 class KafkaSetupError(Exception):
     """The brokers, their topics or their rights are not as they must be; the server does not start, or stops."""
@@ -30,3 +40,12 @@ class CheckpointMoved(Exception):
 
 class RecordLost(Exception):
     """The index names an offset where the log has no record."""
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Turns the failures of the brokers into Unavailable."""
+    try:
+        yield
+    except (KafkaError, RecordLost, OSError, TimeoutError) as error:
+        raise Unavailable("The log cannot be read at the moment; try again.") from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 
+import structlog
+
 from adapters.following import Bell
+from adapters.kafka.errors import BROKERS_AWAY
 from adapters.kafka.feed import Feed
 from adapters.kafka.knowledge import recorded_of
 from adapters.kafka.reader import Fetched, Reader
@@ -18,6 +22,9 @@ OpenReader = Callable[[Mapping[int, int]], Reader]
 MIXED_WAIT_SECONDS = 0.05
 """How long one looks at foreign shards before own ones are looked at again."""
 REMOTE_WAIT_SECONDS = 5.0
+AWAY_SECONDS = 0.5
+
+log = structlog.get_logger()
 
 
 class Follower:
@@ -27,7 +34,7 @@ class Follower:
         self, log: str, feeds: Feeds, bell: Bell, open_reader: OpenReader, start: Mapping[int, int], batch_max: int,
         until: Mapping[int, int] | None,
     ) -> None:
-        self._log, self._feeds, self._bell, self._open_reader = log, feeds, bell, open_reader
+        self._log_id, self._feeds, self._bell, self._open_reader = log, feeds, bell, open_reader
         self._offsets, self._batch_max = dict(start), batch_max
         self._until = until
         self._read: dict[int, int] = {}
@@ -47,8 +54,12 @@ class Follower:
                         yield self._batch(shard, found)
                 remote = self._remote()
                 if remote:
-                    async for batch in self._consume(remote):
-                        yield batch
+                    try:
+                        async for batch in self._consume(remote):
+                            yield batch
+                    except BROKERS_AWAY as error:
+                        log.warning("kafka.brokers_away", shards=sorted(remote), error=repr(error))
+                        await asyncio.sleep(AWAY_SECONDS)
                 elif moved:
                     continue
                 elif self._until is not None:
@@ -98,7 +109,7 @@ class Follower:
     def _cut(self, fetched: Fetched) -> list[tuple[Recorded, ...]]:
         """Whole commits, about `batch_max` events together, none at or over `until`."""
         until = None if self._until is None else self._until[fetched.partition]
-        entries = [recorded_of(self._log, record) for record in fetched.records if until is None or record.offset < until]
+        entries = [recorded_of(self._log_id, record) for record in fetched.records if until is None or record.offset < until]
         batches: list[list[Recorded]] = []
         for _, commit in commits(entries):
             if batches and len(batches[-1]) + len(commit) <= self._batch_max:

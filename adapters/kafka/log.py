@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from adapters.following import Bell
 from adapters.kafka.connection import Connection
+from adapters.kafka.errors import unavailable
 from adapters.kafka.feed import Feed
 from adapters.kafka.follower import Follower
 from adapters.kafka.index import Index
@@ -68,6 +69,7 @@ class KafkaLog:
         try:
             self._own(await self._leases.take())
             await asyncio.gather(*(owner.opened.wait() for owner in self._owners.values()))
+            log.info("kafka.log_opened", topic=self._topic.name, shards=self.shards, owned=len(self._owners))
             self._chores = [self._start(self._renew_leases()), self._start(self._write_indexes())]
         except BaseException:
             await self._end()
@@ -104,14 +106,17 @@ class KafkaLog:
         return asyncio.shield(waiting.future)
 
     async def read(self, workspace: WorkspaceId, stream: Stream, after: int = 0) -> Sequence[Recorded]:
-        return await self._knowledge(workspace).read(workspace, stream, after)
+        with unavailable():
+            return await self._knowledge(workspace).read(workspace, stream, after)
 
     async def find(self, workspace: WorkspaceId, command: CommandId, request_hash: str) -> Committed | None:
         check_age(command, self._clock.now())
-        return await self._knowledge(workspace).find(workspace, command, request_hash)
+        with unavailable():
+            return await self._knowledge(workspace).find(workspace, command, request_hash)
 
     async def ends(self) -> Mapping[int, int]:
-        return await self._ends(range(self.shards))
+        with unavailable():
+            return await self._ends(range(self.shards))
 
     def subscribe(self, start: Mapping[int, int], *, batch_max: int = 500, follow: bool = True) -> AsyncIterator[Batch]:
         until = None if follow else {shard: feed.end for shard in start if (feed := self._feed(shard)) is not None}
@@ -144,7 +149,8 @@ class KafkaLog:
 
     async def stable_lag(self) -> Mapping[int, int]:
         """Per own shard: records between what readers may see and the end of the partition. Over 0 for long: a transaction hangs."""
-        return await self._places.stable_lag(sorted(self._gained))
+        with unavailable():
+            return await self._places.stable_lag(sorted(self._gained))
 
     def _owner(self, workspace: WorkspaceId) -> Owner:
         owner = self._owners.get(shard_of(workspace, self.shards))
@@ -169,7 +175,8 @@ class KafkaLog:
 
     async def _batches(self, start: Mapping[int, int], batch_max: int, until: dict[int, int] | None) -> AsyncGenerator[Batch, None]:
         if until is not None and (missing := [shard for shard in start if shard not in until]):
-            until.update(await self._ends(missing))
+            with unavailable():
+                until.update(await self._ends(missing))
 
         def open_reader(offsets: Mapping[int, int]) -> Reader:
             return Reader(self._connection, self._topic.name, offsets)
@@ -202,7 +209,7 @@ class KafkaLog:
         await owner.opened.wait()
         if self._owners.get(owner.shard) is owner:
             self._gained[owner.shard] = epoch
-            log.info("kafka.shard_gained", shard=owner.shard, epoch=epoch)
+            log.debug("kafka.shard_gained", shard=owner.shard, epoch=epoch)
             self._bell.ring()
 
     async def _read_leases(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,8 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from adapters.kafka.connection import Connection
-from adapters.kafka.reader import Places, Reader
+from adapters.kafka.errors import BROKERS_AWAY, unavailable
+from adapters.kafka.reader import Fetched, Places, Reader
 from adapters.kafka.topics import Topic
 from core.errors import Unavailable, UnreadableEvent
 from core.ids import Position, WorkspaceId
@@ -27,6 +28,7 @@ PREFIX = "fl_"
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
 APPEND_SECONDS = 5.0
 WAIT_SECONDS = 5.0
+AWAY_SECONDS = 0.5
 
 log = structlog.get_logger()
 
@@ -73,23 +75,33 @@ class KafkaMeasurements:
         return Position(self._topic.id, partition, done.offset)
 
     async def ends(self) -> Mapping[int, int]:
-        return await self._places.ends(range(self._topic.partitions))
+        with unavailable():
+            return await self._places.ends(range(self._topic.partitions))
 
     def subscribe(self, start: Mapping[int, int], *, batch_max: int = 500, follow: bool = True) -> AsyncIterator[MeasuredBatch]:
         return self._batches(dict(start), batch_max, follow)
 
     async def _batches(self, start: dict[int, int], batch_max: int, follow: bool) -> AsyncGenerator[MeasuredBatch, None]:
-        if not start:
-            return
-        async with Reader(self._connection, self._topic.name, start) as reader:
-            until = None if follow else await reader.ends()
-            while until is None or any(start[shard] < end for shard, end in until.items()):
-                for fetched in await reader.fetch(WAIT_SECONDS):
-                    records = [one for one in fetched.records if until is None or one.offset < until[fetched.partition]]
-                    for first in range(0, len(records), batch_max):
-                        measured = tuple(self._measured(record) for record in records[first : first + batch_max])
-                        yield MeasuredBatch(fetched.partition, measured, measured[-1].position.offset + 1)
-                start.update(await reader.positions())
+        until: Mapping[int, int] | None = None
+        while start:
+            try:
+                async with Reader(self._connection, self._topic.name, start) as reader:
+                    until = until if follow or until is not None else await reader.ends()
+                    while until is None or any(start[shard] < end for shard, end in until.items()):
+                        for fetched in await reader.fetch(WAIT_SECONDS):
+                            for batch in self._cut(fetched, until, batch_max):
+                                start[batch.shard] = batch.next_offset
+                                yield batch
+                    return
+            except BROKERS_AWAY as error:
+                log.warning("kafka.brokers_away", topic=self._topic.name, error=repr(error))
+                await asyncio.sleep(AWAY_SECONDS)
+
+    def _cut(self, fetched: Fetched, until: Mapping[int, int] | None, batch_max: int) -> Iterator[MeasuredBatch]:
+        records = [one for one in fetched.records if until is None or one.offset < until[fetched.partition]]
+        for first in range(0, len(records), batch_max):
+            measured = tuple(self._measured(record) for record in records[first : first + batch_max])
+            yield MeasuredBatch(fetched.partition, measured, measured[-1].position.offset + 1)
 
     def _measured(self, record: ConsumerRecord) -> Measured:
         at = datetime.fromtimestamp(record.timestamp / 1000, UTC)

@@ -21,8 +21,9 @@ from adapters.kafka.errors import NotReadable, RecordLost
 FETCH_WAIT_MS = 500
 PARTITION_BYTES_MAX = 1024 * 1024
 CHECK_SECONDS = 60.0
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 20.0
 PLACE_SECONDS = 5.0
+REQUEST_TIMEOUT_MS = 10_000
 GAP_MAX = 200
 """Records between two wanted ones that are rather read over than sought over."""
 
@@ -45,14 +46,15 @@ class Reader:
         self._consumer = AIOKafkaConsumer(
             **connection.for_aiokafka(), group_id=None, enable_auto_commit=False, auto_offset_reset="none",
             isolation_level="read_committed", fetch_max_wait_ms=FETCH_WAIT_MS, max_partition_fetch_bytes=PARTITION_BYTES_MAX,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         self._check_at = 0.0
         self._owed: dict[TopicPartition, int] = {}
         self._quiet_seconds = 0.0
 
     async def __aenter__(self) -> Reader:
-        await self._consumer.start()
         try:
+            await self._consumer.start()
             if self._topic not in await self._consumer.topics():
                 raise NotReadable(self._topic, self._username)
             self._consumer.assign(list(self._start))
@@ -68,8 +70,7 @@ class Reader:
 
     async def close(self) -> None:
         """Ends the connections. Never raises."""
-        with suppress(KafkaError, OSError):
-            await self._consumer.stop()
+        await _stop(self._consumer)
 
     async def fetch(self, timeout_seconds: float) -> Sequence[Fetched]:
         """What there is, or what comes within the time. Raises: NotReadable, KafkaError."""
@@ -110,6 +111,8 @@ class Reader:
         self._owed = {partition: at for partition, at in self._owed.items() if await self._consumer.position(partition) == at}
         self._quiet_seconds += waited_seconds
         if self._owed and self._quiet_seconds >= PATIENCE_SECONDS:
+            self._quiet_seconds = 0.0
+            await self.ends()  # brokers that are away are quiet, too: they do not answer this
             raise NotReadable(self._topic, self._username)
 
 
@@ -125,19 +128,17 @@ class Places:
         """Ends the connections. Never raises."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with suppress(KafkaError, OSError):
-                await consumer.stop()
+            await _stop(consumer)
 
     async def end(self, partition: int) -> int:
-        """The last stable offset of a partition. Raises: KafkaError."""
-        wanted = TopicPartition(self._topic, partition)
-        consumer = await self._opened()
-        return int((await consumer.end_offsets([wanted]))[wanted])
+        """The last stable offset of a partition. Raises: KafkaError, TimeoutError."""
+        return (await self.ends([partition]))[partition]
 
     async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """The last stable offsets of partitions. Raises: KafkaError."""
-        consumer = await self._opened()
-        found = await consumer.end_offsets([TopicPartition(self._topic, partition) for partition in partitions])
+        """The last stable offsets of partitions. Raises: KafkaError, TimeoutError."""
+        async with asyncio.timeout(PLACE_SECONDS):
+            consumer = await self._opened()
+            found = await consumer.end_offsets([TopicPartition(self._topic, partition) for partition in partitions])
         return {partition.partition: offset for partition, offset in found.items()}
 
     async def stable_lag(self, partitions: Sequence[int]) -> Mapping[int, int]:
@@ -148,10 +149,11 @@ class Places:
         return {partition.partition: offset - stable[partition.partition] for partition, offset in high.items()}
 
     async def read(self, partition: int, offsets: Sequence[int]) -> Sequence[ConsumerRecord]:
-        """The records at `offsets`, which ascend. Raises: RecordLost, KafkaError."""
+        """The records at `offsets`, which ascend. Raises: RecordLost, KafkaError, TimeoutError."""
         if not offsets:
             return []
-        consumer, wanted = await self._opened(), TopicPartition(self._topic, partition)
+        async with asyncio.timeout(PLACE_SECONDS):
+            consumer, wanted = await self._opened(), TopicPartition(self._topic, partition)
         async with self._turn:
             try:
                 async with asyncio.timeout(PLACE_SECONDS):
@@ -165,11 +167,21 @@ class Places:
                 consumer = AIOKafkaConsumer(
                     **self._connection.for_aiokafka(), group_id=None, enable_auto_commit=False, auto_offset_reset="none",
                     isolation_level="read_committed", fetch_max_wait_ms=100, max_partition_fetch_bytes=64 * 1024,
+                    request_timeout_ms=REQUEST_TIMEOUT_MS,
                 )
-                await consumer.start()
-                await consumer.topics()
+                try:
+                    await consumer.start()
+                    await consumer.topics()
+                except BaseException:
+                    await _stop(consumer)
+                    raise
                 self._consumer = consumer
             return self._consumer
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    with suppress(KafkaError, OSError):
+        await consumer.stop()
 
 
 async def _read(consumer: AIOKafkaConsumer, wanted: TopicPartition, offsets: Sequence[int]) -> Sequence[ConsumerRecord]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,10 @@ from adapters.kafka import log as kafka_log
 from adapters.kafka import owner
 from adapters.kafka.connection import Connection
 from adapters.kafka.log import KafkaLog
+from adapters.kafka.setup import Topics
+from adapters.postgres.embedded import PostgresServer
+from adapters.postgres.migrations import migrate
+from adapters.postgres.pool import Database
 from core.envelope import GENESIS, link
 from core.errors import OutcomeUnknown, Unavailable
 from core.ids import Stream, shard_of
@@ -21,6 +26,7 @@ from core.ports import Commit, Committed, EventLog
 from tests.contract.event_log import W1, A, commit, everything, texts
 from tests.contract.kafka_brokers import own_broker
 from tests.contract.kafka_fixtures import KafkaHarness, harness, topics
+from tests.postgres_fixtures import temporary_folder
 from tools.kafka.broker import Broker
 
 __all__ = ["harness", "topics"]
@@ -231,3 +237,27 @@ async def test_a_server_without_shards_follows_what_another_writes(harness: Kafk
     async with asyncio.timeout(DEADLINE_SECONDS):
         done = await until_recorded(watcher, commit(harness.clock, W1, (A, 4, ["taken over"])))
     assert done.recorded[0].sequence == 5
+
+
+async def test_while_postgres_is_away_nothing_is_lost_and_nothing_recorded_twice(
+    connection: Connection, topics: Topics,
+) -> None:
+    folder = temporary_folder()
+    try:
+        async with PostgresServer(folder / "pg", fsync=False) as server, Database(server.dsn) as own:
+            plain = await own.connect()
+            await migrate(plain)
+            await plain.close()
+            harness = KafkaHarness(connection, own, topics)
+            log = await harness.open()
+            wishes = [commit(harness.clock, W1, (A, number, [str(number)])) for number in range(40)]
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                for number, wish in enumerate(wishes):
+                    if number in (10, 25):
+                        os.kill(server.pid, signal.SIGKILL)
+                    await until_recorded(log, wish)
+                await check_whole(harness, log, wishes)
+                assert texts(await log.read(W1, A)) == [str(number) for number in range(40)]
+            await harness.close_all()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
