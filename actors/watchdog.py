@@ -127,7 +127,7 @@ def observe(leases: Leases, signal: object, *, lease_seconds: float) -> Leases:
 
 def react(leases: Leases, now: datetime, *, lease_seconds: float, unreachable_limit_seconds: float) -> Sequence[Send]:
     """Nothing before the first look, or when the last look is too old to say anything."""
-    if leases.grace_from is None:
+    if leases.grace_from is None or leases.looked_at is None or (now - leases.looked_at).total_seconds() > lease_seconds / 2:
         return ()
     return (
         *_runs(leases, leases.grace_from, now, lease_seconds, unreachable_limit_seconds),

@@ -118,8 +118,13 @@ def test_a_run_is_not_given_up_in_the_first_term_after_a_start() -> None:
     leases = watched(record)
     leases = fold(ROLE, [record("run/a", RunUnreachable(run="a", attempt=1, silent_seconds=16))], leases)
     leases = ROLE.observe(leases, Started(at(5000)))
+    leases = look(leases, 5014)
     assert not any(isinstance(wish, GiveUpRun) for wish in wishes(leases, 5014))
     assert any(isinstance(wish, GiveUpRun) for wish in wishes(leases, 5015))
+
+
+def test_nothing_is_said_on_the_word_of_a_look_long_ago() -> None:
+    assert wishes(look(watched(Recorder()), 2), 16) == []
 
 
 def test_a_control_plane_that_stood_still_gives_a_full_term_too() -> None:

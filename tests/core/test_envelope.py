@@ -82,7 +82,8 @@ def test_an_event_that_is_too_large_is_refused_before_anything_is_written() -> N
         seal("i-1", commit, {Stream("run/a"): 2}, head, NOON)
     assert caught.value.what == "run-updated"
     many = tuple(RunUpdated(run="a", description="x" * 200_000) for _ in range(5))
+    commit = Commit(WorkspaceId("ws-1"), CONTEXT, "h" * 64, (StreamWrite(Stream("run/a"), 2, many),))
     with pytest.raises(EventTooLarge) as caught:
-        seal("i-1", Commit(WorkspaceId("ws-1"), CONTEXT, "h" * 64, (StreamWrite(Stream("run/a"), 2, many),)), {Stream("run/a"): 2}, head, NOON)
+        seal("i-1", commit, {Stream("run/a"): 2}, head, NOON)
     assert caught.value.what == "commit"
     assert head == Head()
