@@ -48,6 +48,8 @@ from projections.runner import Runner
 
 log = structlog.get_logger()
 BUILDER_UID = 209_999
+EPOCH_OF_A_PERSON = 2**62
+"""A person's word counts more than any server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +106,31 @@ async def open_server(settings: Settings) -> AsyncIterator[Services]:
         )
 
 
-@asynccontextmanager
-async def open_outside(settings: Settings, *, agent_url: str) -> AsyncIterator[tuple[LocalNodes, ServingPool, EnvoyGateway]]:
-    """What outlives a server on this machine: its nodes, replicas and gateway, to be stopped by `down`."""
-    async with AsyncExitStack() as stack:
-        sandbox = Sandbox("none", "only stopping")
-        gateway = EnvoyGateway(settings.data / "gateway", host=settings.host, port=settings.gateway_port)
-        cache = settings.data / "cache" / "node"
-        environments = EnvironmentCache(cache / "environments", builder=BuilderIdentity(BUILDER_UID, sandbox))
-        serving = await stack.enter_async_context(ServingPool(
-            settings.data / "serving", blobs=FileBlobs(settings.data / "blobs"), environments=environments, sandbox=sandbox,
-            gateway_gid=None,
-        ))
-        nodes = LocalNodes(settings.data / "nodes", server_url=agent_url, cache=cache, environment={})
-        yield nodes, serving, gateway
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What outlives a server on this machine."""
+
+    nodes: LocalNodes
+    serving: ServingPool
+    gateway: EnvoyGateway
+
+    async def stop(self) -> None:
+        """Ends nodes with what they run, replicas, and the gateway."""
+        for workspace, node in await self.nodes.list():
+            await self.nodes.stop(workspace, node, EPOCH_OF_A_PERSON)
+        await self.serving.shut_down()
+        await self.gateway.shut_down()
+
+
+def outside(settings: Settings, *, agents: str) -> Outside:
+    """As an earlier server left it; nothing is started or taken up. `agents` is the address that its nodes talk to."""
+    sandbox, cache = Sandbox("none", "nothing is started"), settings.data / "cache" / "node"
+    serving = ServingPool(
+        settings.data / "serving", blobs=FileBlobs(settings.data / "blobs"), sandbox=sandbox, gateway_gid=None,
+        environments=EnvironmentCache(cache / "environments", builder=BuilderIdentity(BUILDER_UID, sandbox)),
+    )
+    gateway = EnvoyGateway(settings.data / "gateway", host=settings.host, port=settings.gateway_port)
+    return Outside(LocalNodes(settings.data / "nodes", server_url=agents, cache=cache, environment={}), serving, gateway)
 
 
 def make_folders(settings: Settings) -> None:
@@ -188,7 +201,7 @@ def _edge_settings(settings: Settings, sandbox: Sandbox) -> EdgeSettings:
     return EdgeSettings(
         version=version("foldline-server"), public_url=settings.url, hosts=frozenset(names), log_kind=settings.log,
         heartbeat_seconds=settings.heartbeat_seconds, lease_seconds=settings.lease_seconds,
-        cancel_grace_seconds=settings.cancel_grace_seconds, sandbox=str(sandbox),
+        cancel_grace_seconds=settings.cancel_grace_seconds, sandbox=sandbox.text,
     )
 
 
