@@ -25,16 +25,15 @@ SET owner = excluded.owner, url = excluded.url, until = excluded.until, epoch = 
 WHERE shard_lease.until < clock_timestamp() OR shard_lease.owner = excluded.owner
 RETURNING shard, epoch
 """
-RENEW = """
+# $5 seconds from now on: a term, or none to give the leases back. Rows are locked in the order in which TAKE locks them.
+HOLD = """
+WITH held AS (
+    SELECT lease.shard FROM shard_lease AS lease JOIN unnest($3::int[], $4::bigint[]) AS mine (shard, epoch) USING (shard, epoch)
+    WHERE lease.topic = $1 AND lease.owner = $2 ORDER BY lease.shard FOR UPDATE OF lease
+)
 UPDATE shard_lease AS lease SET until = clock_timestamp() + make_interval(secs => $5)
-FROM unnest($3::int[], $4::bigint[]) AS mine (shard, epoch)
-WHERE lease.topic = $1 AND lease.owner = $2 AND lease.shard = mine.shard AND lease.epoch = mine.epoch
+FROM held WHERE lease.topic = $1 AND lease.shard = held.shard
 RETURNING lease.shard
-"""
-RELEASE = """
-UPDATE shard_lease AS lease SET until = clock_timestamp()
-FROM unnest($3::int[], $4::bigint[]) AS mine (shard, epoch)
-WHERE lease.topic = $1 AND lease.owner = $2 AND lease.shard = mine.shard AND lease.epoch = mine.epoch
 """
 DIRECTORY = "SELECT shard, owner, url, epoch FROM shard_lease WHERE topic = $1 AND until > clock_timestamp()"
 
@@ -56,6 +55,7 @@ class Leases:
         self._server, self._url = server, url
         self._held: dict[int, int] = {}
         self._valid_until = 0.0
+        self._turn = asyncio.Lock()
 
     @property
     def held(self) -> Mapping[int, int]:
@@ -70,28 +70,31 @@ class Leases:
 
     async def take(self) -> Mapping[int, int]:
         """Takes every shard that nobody holds; those that were taken now, with their epochs. Raises: Postgres errors."""
-        asked = asyncio.get_running_loop().time()
-        rows = await self._database.fetch(TAKE, self._topic, self._shards, self._server, self._url, TERM_SECONDS, list(self._held))
-        taken = {row["shard"]: row["epoch"] for row in rows}
-        if taken and not self._held:
-            self._valid_until = asked + TERM_SECONDS
-        self._held.update(taken)
-        return taken
+        async with self._turn:
+            asked = asyncio.get_running_loop().time()
+            rows = await self._database.fetch(TAKE, self._topic, self._shards, self._server, self._url, TERM_SECONDS, list(self._held))
+            taken = {row["shard"]: row["epoch"] for row in rows}
+            if taken and not self._held:
+                self._valid_until = asked + TERM_SECONDS
+            self._held.update(taken)
+            return taken
 
     async def renew(self) -> set[int]:
         """Lengthens what is held; the shards that were lost to another owner. Raises: Postgres errors."""
-        asked, mine = asyncio.get_running_loop().time(), dict(self._held)
-        rows = await self._database.fetch(RENEW, self._topic, self._server, list(mine), list(mine.values()), TERM_SECONDS)
-        lost = set(mine) - {row["shard"] for row in rows}
-        for shard in lost:
-            del self._held[shard]
-        self._valid_until = asked + TERM_SECONDS
-        return lost
+        async with self._turn:
+            asked, mine = asyncio.get_running_loop().time(), dict(self._held)
+            rows = await self._database.fetch(HOLD, self._topic, self._server, list(mine), list(mine.values()), TERM_SECONDS)
+            lost = set(mine) - {row["shard"] for row in rows}
+            for shard in lost:
+                del self._held[shard]
+            self._valid_until = asked + TERM_SECONDS
+            return lost
 
     async def release(self) -> None:
         """Gives all of it back, so that another server need not wait for a term. Raises: Postgres errors."""
-        mine, self._held = self._held, {}
-        await self._database.execute(RELEASE, self._topic, self._server, list(mine), list(mine.values()))
+        async with self._turn:
+            mine, self._held = self._held, {}
+            await self._database.fetch(HOLD, self._topic, self._server, list(mine), list(mine.values()), 0.0)
 
     async def directory(self) -> Mapping[int, Lease]:
         """The owner of each shard that has one now: where a request is forwarded to. Raises: Postgres errors."""

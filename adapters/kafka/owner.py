@@ -100,7 +100,8 @@ class Owner:
             while self._around.still_held(self.shard) and not self._ended:
                 await asyncio.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
                 failures = 1 if await self._serve_once() else failures + 1
-                await self._around.read_leases()
+                if not self._ended:
+                    await self._around.read_leases()
         finally:
             self.knowledge = None
             self.opened.set()
