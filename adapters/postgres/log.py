@@ -13,7 +13,7 @@ from types import TracebackType
 
 import structlog
 
-from adapters.following import Bell, Tail, follow
+from adapters.following import ENTRIES_MAX, Bell, Tail, follow
 from adapters.ordering import Waiting, admit, check_age, committed
 from adapters.postgres import statements as sql
 from adapters.postgres.background import Background
@@ -33,10 +33,13 @@ OPEN_SECONDS = 30.0
 
 
 class PostgresLog:
-    """Implements core.ports.EventLog and core.ports.Shards. `shards` counts when the log is made, and never after."""
+    """Implements core.ports.EventLog and core.ports.Shards. `shards` counts when the log is made, and never after.
 
-    def __init__(self, database: Database, clock: Clock, *, shards: int = 1) -> None:
-        self._database, self._clock, self._wanted_shards = database, clock, shards
+    `tail_max` is how many of the newest events of a shard are kept in memory for followers.
+    """
+
+    def __init__(self, database: Database, clock: Clock, *, shards: int = 1, tail_max: int = ENTRIES_MAX) -> None:
+        self._database, self._clock, self._wanted_shards, self._tail_max = database, clock, shards, tail_max
         self._id = self._installation = ""
         self._tails: dict[int, Tail[Recorded]] = {}
         self._writers: dict[int, ShardWriter] = {}
@@ -56,7 +59,7 @@ class PostgresLog:
         self._installation = await installation_id(self._database, self._clock)
         row = await ensure_log(self._database, self._clock, sql.LOG, "pg", self._wanted_shards)
         self._id = row.id
-        self._tails = {one["shard"]: Tail(one["head"]) for one in await self._database.fetch(sql.ENDS, sql.LOG)}
+        self._tails = {one["shard"]: Tail(one["head"], entries_max=self._tail_max) for one in await self._database.fetch(sql.ENDS, sql.LOG)}
         await self._database.listen({sql.CHANNEL_HEAD: self._on_head, sql.CHANNEL_TAKEN: self._on_taken}, self._on_reconnected)
         await self._background.open()
         opened = [self._start(shard) for shard in self._tails]

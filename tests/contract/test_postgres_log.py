@@ -17,15 +17,15 @@ RAW = "SELECT position, attributes, value FROM event WHERE shard = $1 ORDER BY p
 
 
 class PostgresHarness:
-    def __init__(self, dsn: str, shards: int) -> None:
+    def __init__(self, dsn: str, shards: int, tail_max: int = 20_000) -> None:
         self.clock = SettableClock()
-        self._dsn, self._shards = dsn, shards
+        self._dsn, self._shards, self._tail_max = dsn, shards, tail_max
         self._open: dict[int, AsyncExitStack] = {}
 
     async def open(self) -> PostgresLog:
         stack = AsyncExitStack()
         database = await stack.enter_async_context(Database(self._dsn, connections_max=4))
-        log = await stack.enter_async_context(PostgresLog(database, self.clock, shards=self._shards))
+        log = await stack.enter_async_context(PostgresLog(database, self.clock, shards=self._shards, tail_max=self._tail_max))
         self._open[id(log)] = stack
         return log
 
@@ -41,10 +41,19 @@ class PostgresHarness:
             return [(row["position"], parse_attributes(row["attributes"]), row["value"]) for row in await database.fetch(RAW, shard)]
 
 
-@pytest.mark.parametrize("shards", [1, 4])
 class TestPostgresLog(EventLogContract):
     @pytest.fixture
-    async def harness(self, dsn: str, shards: int) -> AsyncIterator[PostgresHarness]:
-        harness = PostgresHarness(dsn, shards)
+    async def harness(self, dsn: str) -> AsyncIterator[PostgresHarness]:
+        harness = PostgresHarness(dsn, shards=4)
+        yield harness
+        await harness.close_all()
+
+
+class TestPostgresLogWithoutTail(EventLogContract):
+    """One shard, and followers read nearly everything from the table, as after a restart."""
+
+    @pytest.fixture
+    async def harness(self, dsn: str) -> AsyncIterator[PostgresHarness]:
+        harness = PostgresHarness(dsn, shards=1, tail_max=0)
         yield harness
         await harness.close_all()
