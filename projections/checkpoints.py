@@ -12,11 +12,9 @@ from projections.topics import name_of, workspace_of
 PROBLEM_CHARACTERS_MAX = 2000
 
 READ = "SELECT shard, next_offset, generation, log FROM read_model_checkpoint WHERE table_name = $1"
-TAKE = """
-SELECT next_offset, generation, set_config('synchronous_commit', 'off', true)
-FROM read_model_checkpoint WHERE table_name = $1 AND shard = $2 FOR UPDATE
-"""
-"""Rows and checkpoint reach the disk together or not at all, and the log has everything: so a commit need not wait for the disk."""
+TAKE = "SELECT next_offset, generation FROM read_model_checkpoint WHERE table_name = $1 AND shard = $2 FOR UPDATE"
+"""Its transaction waits for the disk when it commits. Without (`synchronous_commit` off) a killed Postgres loses the newest rows,
+and a model that nothing concerns for a while would not notice."""
 TAKE_ALL = "SELECT shard, next_offset FROM read_model_checkpoint WHERE table_name = $1 FOR UPDATE"
 MOVE = "UPDATE read_model_checkpoint SET next_offset = $3 WHERE table_name = $1 AND shard = $2"
 MAKE = """
@@ -36,7 +34,7 @@ RENAME_STOPPED = "UPDATE read_model_stopped SET table_name = $2 WHERE table_name
 
 
 class Rewound(Exception):
-    """The table is further back than this server left it: the database lost its newest commits, or the table was made anew."""
+    """The table is further back than this server left it: it was made anew, or the database was put back to an earlier state."""
 
 
 @dataclass(frozen=True, slots=True)

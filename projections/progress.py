@@ -97,7 +97,7 @@ class Progress:
         self._wake(self._models[model], _WHOLE)
 
     def advance(self, model: str, shard: int, next_offset: int) -> None:
-        """The model holds everything of the shard before `next_offset`. Lower than before: the database lost the newest."""
+        """The model holds everything of the shard before `next_offset`. Lower than before when the table was put back."""
         known = self._models[model]
         known.reached[shard] = next_offset
         self._wake(known, shard)

@@ -88,7 +88,7 @@ async def test_a_database_that_goes_away_is_waited_for(database: Database) -> No
     assert row is not None and row.display_name == "while it was away"
 
 
-async def test_a_database_that_lost_its_newest_commits_is_filled_again(database: Database) -> None:
+async def test_a_table_that_was_put_back_is_filled_again(database: Database) -> None:
     world = await busy_world(runs=3)
     before = await filled(database, world)
     async with running(database, world) as (_, progress):
