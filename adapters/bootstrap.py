@@ -137,7 +137,7 @@ def make_folders(settings: Settings) -> None:
     """The data folder and the ones that hold secrets. Other users pass through `data` to what is theirs, and list nothing."""
     settings.data.mkdir(parents=True, exist_ok=True)
     settings.secrets.mkdir(mode=0o700, exist_ok=True)
-    for name, mode in (("blobs", 0o700), ("nodes", 0o700), ("cache", 0o711), ("cache/node", 0o711)):
+    for name, mode in (("blobs", 0o700), ("nodes", 0o711), ("cache", 0o711), ("cache/node", 0o711)):
         (settings.data / name).mkdir(mode=mode, exist_ok=True)
 
 

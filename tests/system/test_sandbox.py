@@ -29,6 +29,7 @@ for name, path in targets["files"].items():
     attempt("read " + name, lambda: open(path, "rb").read(64))
 for name, path in targets["folders"].items():
     attempt("list " + name, lambda: os.listdir(path))
+findings["sees of the data"] = sorted(os.path.join(at, name) for at, _, names in os.walk(targets["data"]) for name in names)
 attempt("postgres", lambda: socket.socket(socket.AF_UNIX).connect(targets["postgres"]))
 attempt("ptrace agent", lambda: ctypes.CDLL(None, use_errno=True).ptrace(16, targets["agent"], 0, 0) == 0 or 1 / 0)
 attempt("signal agent", lambda: os.kill(targets["agent"], 9))
@@ -86,7 +87,8 @@ def findings_of(lab: Installation, job: Callable[..., Path]) -> dict[str, Any]:
             "token": str(lab.server.token_file), "vault-key": str(lab.data / "secrets" / "vault.key"), "agent-config": config,
             "other-run": str(secret), "shadow": "/etc/shadow", "server-log": str(lab.data / "server.log"),
         },
-        "folders": {name: str(lab.data / name) for name in ("", "secrets", "pg", "gateway", "nodes")},
+        "folders": {name: str(lab.data / name) for name in ("secrets", "pg", "gateway", "blobs", "serving")},
+        "data": str(lab.data),
         "postgres": str(next((lab.data / "pg").rglob(".s.PGSQL.*"), lab.data / "pg" / ".s.PGSQL.5432")),
         "agent": agent.pid,
         "url": lab.server.url,
@@ -105,6 +107,8 @@ def test_a_hostile_script_reaches_nothing_of_the_server_and_the_node_stays_healt
     refused = {name: said for name, said in found.items() if name.startswith(REFUSED)}
     assert len(refused) >= 14
     assert {name: said for name, said in refused.items() if not said.startswith("refused: ")} == {}
+    strange = [path for path in found["sees of the data"] if "/hostile" not in path and "/cache/" not in path]
+    assert strange == []
     assert found["api without token"] == "refused: HTTPError"
     assert found["fork bomb"].startswith("refused: ") or int(found["fork bomb"]) < 5000
     assert int(found["CapEff"], 16) == 0
