@@ -88,7 +88,7 @@ class Agent:
             environments=EnvironmentCache(
                 settings.cache / "environments", builder=BuilderIdentity(BUILDER_UID, self.sandbox), python=settings.python,
             ),
-            snapshots=SnapshotCache(settings.cache / "snapshots"), identity=package.identity(settings.directory / "identity", uids),
+            snapshots=SnapshotCache(settings.cache / "snapshots"), etc=package.etc(settings.directory / "etc", uids),
             package=package.lay_out(settings.cache / "package"), variables=scrubbed_environment(os.environ),
             grace_seconds=timers.cancel_grace_seconds, background=self._in_background,
         )

@@ -29,6 +29,8 @@ MESSAGE_MAX = 4000
 CLAIM_SECONDS = 1.0
 """So long a supervising process that a dead agent ordered may take to show itself."""
 
+STARTED_AFTER_SECONDS = 0.02
+"""So long the report of the start leaves the processor to the start itself."""
 WATCH_FAILURES_MAX = 5
 SPARE_AFTER_SECONDS = 0.3
 
@@ -57,7 +59,7 @@ class AttemptRunner:
         self._leased = assignment.get("retries_on_node_lost", 0) > 0
         self._lease_until = 0.0
         self._begin = time.monotonic()
-        self._launched = 0.0
+        self._launched = self._claimed = 0.0
         self._files: list[int] = []
         self._watched: list[int] = []
         self._refusal: Verdict | None = None
@@ -189,6 +191,7 @@ class AttemptRunner:
             pid = await self.node.launcher.launch(order)
             while not self._supervised.claimed and supervise.start_time(pid):  # noqa: ASYNC110  another process makes it
                 await asyncio.sleep(0.001)
+            self._claimed = time.monotonic()
         journal.event("run.adopted" if adopted else "run.launched", run=self.run, attempt=self.attempt, prepared_ms=_ms(self._begin))
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -225,6 +228,11 @@ class AttemptRunner:
 
     async def _tell(self, over: asyncio.Event) -> None:
         """`started`, then `exited`: in this order, and never in the script's way."""
+        try:
+            async with asyncio.timeout(STARTED_AFTER_SECONDS):
+                await over.wait()
+        except TimeoutError:
+            pass
         body = json.loads((self.folder.control / "started.json").read_text())
         await self._reports.started(body, (self.folder.control / "lock.txt").read_text())
         await over.wait()
@@ -353,8 +361,13 @@ class AttemptRunner:
         await self._discard()
 
     def _timing(self, log: Shipper) -> None:
-        first = None if log.first_sent is None or not self._launched else round((log.first_sent - self._launched) * 1000, 1)
-        journal.event("run.timing", run=self.run, attempt=self.attempt, launch_to_first_log_acknowledged_ms=first)
+        """Each part of a start in milliseconds; nothing for an adopted run."""
+        if not self._launched or log.first_seen is None or log.first_sent is None:
+            return
+        times = (self._begin, self._launched, self._claimed, log.first_seen, log.first_sent)
+        names = ("prepared", "supervised", "first_output", "acknowledged")
+        parts = {f"{name}_ms": round((after - before) * 1000, 1) for name, before, after in zip(names, times, times[1:], strict=False)}
+        journal.event("run.timing", run=self.run, attempt=self.attempt, total_ms=round((times[-1] - times[0]) * 1000, 1), **parts)
 
     async def _discard(self) -> None:
         self._close_files()

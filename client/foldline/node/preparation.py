@@ -43,7 +43,7 @@ class Node:
     launcher: Launcher
     watch: FileWatch
     uids: range
-    identity: Path
+    etc: Path
     package: Path
     variables: Mapping[str, str]
     """Certificate, pip and uv settings of the node that scripts get too."""
@@ -106,7 +106,7 @@ def _order(node: Node, folder: AttemptFolder, assignment: Mapping[str, Any], slo
     limited = "pids" in node.cgroups.parents
     argv = node.sandbox.argv(
         command, folder=run / "code", read_only=[node.package, *local_sources(node.variables)], writable=[run], uid=uid,
-        temporary=run / "tmp", identity=node.identity,
+        temporary=run / "tmp", etc=node.etc,
         processes_max=None if limited or os.getuid() != 0 else node.settings.pids_max * slots,
     )
     cgroups = node.cgroups.make(

@@ -52,6 +52,8 @@ class Sandbox:
     """Why it is not the strongest; empty for `root`."""
     system: tuple[str, ...] = ()
     """bwrap's options for the parts of the system that every script sees."""
+    etc: tuple[str, ...] = ()
+    """Those for /etc, where the caller has no folder of its own for it."""
     disable_user_namespaces: bool = True
 
     @classmethod
@@ -60,17 +62,17 @@ class Sandbox:
         bwrap = shutil.which("bwrap")
         if bwrap is None:
             return cls("none", "bubblewrap is not installed (apt install bubblewrap)")
-        system = tuple(_system())
+        system, etc = tuple(_system()), tuple(_etc())
         reason = ""
         if os.getuid() == 0:
             if shutil.which("setpriv") is None:
                 return cls("none", "setpriv is not installed (apt install util-linux)")
-            found = cls("root", "", system)
+            found = cls("root", "", system, etc)
             reason = found.tried(UID_FIRST)
             if not reason:
                 return found
         for strict in (True, False):
-            found = cls("user", "the agent does not run as root: scripts share its user", system, strict)
+            found = cls("user", "the agent does not run as root: scripts share its user", system, etc, strict)
             problem = found.tried(os.getuid())
             if not problem and os.getuid() != 0:
                 return found
@@ -99,12 +101,13 @@ class Sandbox:
 
     def argv(
         self, command: Sequence[str], *, folder: Path, read_only: Sequence[Path] = (), writable: Sequence[Path] = (),
-        uid: int, temporary: Path | None = None, identity: Path | None = None, processes_max: int | None = None,
+        uid: int, temporary: Path | None = None, etc: Path | None = None, identity: Path | None = None, processes_max: int | None = None,
     ) -> list[str]:
         """The argv that runs `command` in `folder` and sees only system files, `read_only`, `writable`, each at its own path.
 
-        /tmp is `temporary`, or a tmpfs. `identity` holds `passwd` and `group` for /etc. The caller's environment reaches the command:
-        give the exec a scrubbed one. `writable` folders (`folder` is one unless `read_only` covers it) must be the uid's: see `own`.
+        /tmp is `temporary`, or a tmpfs. `etc` is a folder to be /etc (`package.etc`): one mount in place of twenty; else `identity` may
+        hold `passwd` and `group`. The caller's environment reaches the command: give the exec a scrubbed one. `writable` folders
+        (`folder` is one unless another covers it) must be the uid's: see `own`.
         """
         become = _become(uid, processes_max)
         if self.kind == "none":
@@ -114,9 +117,9 @@ class Sandbox:
         if self.kind == "user":
             argv += ["--unshare-user", "--cap-drop", "ALL", *(["--disable-userns"] if self.disable_user_namespaces else [])]
         argv += self.system
-        if identity is not None:
-            for name in ("passwd", "group"):
-                argv += ["--ro-bind", str(identity / name), f"/etc/{name}"]
+        argv += self.etc if etc is None else ["--ro-bind", str(etc), "/etc"]
+        for name in ("passwd", "group") if identity is not None else ():
+            argv += ["--ro-bind", f"{identity}/{name}", f"/etc/{name}"]
         if temporary is not None:
             argv += ["--bind", str(temporary), "/tmp"]  # noqa: S108  the script's own /tmp
         else:
@@ -153,24 +156,29 @@ def _system() -> Iterator[str]:
             yield from ("--symlink", str(path.readlink()), str(path))
         elif path.is_dir():
             yield from ("--ro-bind", str(path), str(path))
+    yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm")  # noqa: S108
+    for device in sorted(Path("/dev").glob("nvidia*")):
+        yield from ("--dev-bind", str(device), str(device))
+    topology = Path("/sys/devices/system")
+    if topology.exists():
+        for parent in reversed(topology.parents[:-1]):
+            yield from ("--perms", "0755", "--dir", str(parent))
+        yield from ("--ro-bind", str(topology), str(topology))
+
+
+def _etc() -> Iterator[str]:
     yield from ("--perms", "0755", "--dir", "/etc")
     for name in ETC:
         path = Path("/etc", name)
         if path.exists():
             yield from ("--ro-bind", str(path), str(path))
-    yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm")  # noqa: S108
-    for device in sorted(Path("/dev").glob("nvidia*")):
-        yield from ("--dev-bind", str(device), str(device))
-    for name in ("/sys/devices/system/cpu", "/sys/devices/system/node"):
-        if Path(name).exists():
-            for parent in reversed(Path(name).parents[:-1]):
-                yield from ("--perms", "0755", "--dir", str(parent))
-            yield from ("--ro-bind", name, name)
 
 
 def _binds(folder: Path, read_only: Sequence[Path], writable: Sequence[Path]) -> Iterator[str]:
     """Parents first (bwrap makes missing ones 0700, which the script's uid could not pass), outer before inner."""
     wanted: dict[Path, str] = dict.fromkeys(read_only, "--ro-bind")
+    for shown in [path for path in wanted if Path("/etc/ssl") in path.parents or Path("/usr") in path.parents]:
+        del wanted[shown]
     wanted.update(dict.fromkeys(writable, "--bind"))
     if not any(folder == known or known in folder.parents for known in (*wanted, Path("/usr"))):
         wanted[folder] = "--bind"

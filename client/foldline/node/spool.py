@@ -62,6 +62,8 @@ class Shipper:
         self._pace_seconds = pace_seconds
         self._closing = asyncio.Event()
         self._place = Place.load(state)
+        self.first_seen: float | None = None
+        """When the first bytes were seen, and when they were acknowledged (the loop's clock)."""
         self.first_sent: float | None = None
 
     async def run(self) -> None:
@@ -115,6 +117,8 @@ class Shipper:
         count, data = self._next()
         if count == 0:
             return 0
+        if self.first_seen is None:
+            self.first_seen = asyncio.get_running_loop().time()
         if self._place.until is None:
             self._place = replace(self._place, until=self._place.offset + count)
             self._place.save(self._state)

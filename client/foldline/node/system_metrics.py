@@ -29,7 +29,8 @@ class Sampler:
         self._at = time.monotonic()
 
     async def run(self) -> None:
-        import psutil  # here, so that an agent without a run does not hold it
+        await asyncio.sleep(min(1.0, self._interval))
+        import psutil  # here, so that neither an idle agent nor a script's first moments have to do with it
 
         network = psutil.net_io_counters()
         psutil.cpu_percent(None)
