@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-ENTRIES_MAX = 20_000
-TAIL_BYTES_MAX = 32 * 1024 * 1024
+ENTRIES_MAX = 5_000
+TAIL_BYTES_MAX = 16 * 1024 * 1024
 
 Item = TypeVar("Item")
 

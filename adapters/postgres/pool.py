@@ -123,7 +123,7 @@ class Database:
                 self._listener = await self.connect()
                 closed = asyncio.Event()
                 self._listener.add_termination_listener(lambda _, closed=closed: closed.set())
-                for channel in self._channels:
+                for channel in list(self._channels):
                     await self._listener.add_listener(channel, self._notified)
                 if ready.is_set():
                     for callback in self._reconnected:

@@ -17,7 +17,7 @@ RAW = "SELECT position, attributes, value FROM event WHERE shard = $1 ORDER BY p
 
 
 class PostgresHarness:
-    def __init__(self, dsn: str, shards: int, tail_max: int = 20_000) -> None:
+    def __init__(self, dsn: str, shards: int, tail_max: int = 5_000) -> None:
         self.clock = SettableClock()
         self._dsn, self._shards, self._tail_max = dsn, shards, tail_max
         self._open: dict[int, AsyncExitStack] = {}
