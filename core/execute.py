@@ -73,22 +73,24 @@ class Executor:
         digest = request_hash or hash_of(command)
         home = self._workspaces.setdefault(workspace, _Workspace())
         for _ in range(TRIES_MAX):
-            twin = home.commands.get(context.command)
-            if twin is not None:
-                if twin[0] != digest:
-                    raise CommandReused(context.command)
-                return _done(await asyncio.shield(twin[1]), again=True)
             await self._prefetch(home, workspace, command)
             refusal: Refusal | None = None
             pending: asyncio.Future[Committed] | None = None
             async with home.lock:
                 last, generation = home.last, home.generation
-                try:
-                    decision = await self._decide(home, workspace, command, expected or {})
-                except Refusal as error:
-                    refusal, decision = error, {}
+                twin = home.commands.get(context.command)
+                decision: Decision = {}
+                if twin is None:
+                    try:
+                        decision = await self._decide(home, workspace, command, expected or {})
+                    except Refusal as error:
+                        refusal = error
                 if decision:
                     pending = self._append(home, workspace, context, digest, decision)
+            if twin is not None:  # in flight: looked up under the lock, so that it is here or in the log, never in between
+                if twin[0] != digest:
+                    raise CommandReused(context.command)
+                return _done(await asyncio.shield(twin[1]), again=True)
             if pending is not None:
                 try:
                     return _done(await asyncio.shield(pending))

@@ -241,6 +241,14 @@ class Call:
         for model in models:
             await self.services.progress.wait(model, newest, workspace=self.home, timeout_seconds=self.services.settings.wait_seconds)
 
+    async def wait_for_measurements(self, *models: str) -> None:
+        """Until the read models have all measurements that are durable now: an agent's ack comes before its lines are read."""
+        measurements, patience = self.services.measurements, self.services.settings.wait_seconds
+        for shard, end in (await measurements.ends()).items():
+            newest = Position(measurements.id, shard, end - 1)
+            for model in models:
+                await self.services.progress.wait(model, newest, workspace=self.home, timeout_seconds=patience)
+
     # -- answers -------------------------------------------------------------------------------------------------------
     def answer(self, content: BaseModel | None, status: int | None = None) -> Response:
         status = status or self.route.status

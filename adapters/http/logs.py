@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from adapters.http.live import Follower
 from adapters.http.manifests import check_path
 from adapters.http.problems import malformed
 from adapters.http.routing import Route
-from core.errors import NotFound, Refusal
+from core.errors import Behind, NotFound, Refusal
 from core.events import Recorded
 from core.ids import WorkspaceId
 from core.ports import MeasurementBatch
@@ -47,6 +48,7 @@ async def log(call: Call) -> Response:
     row = await run_views.load_row(call, call.path["run"])
     pool, home = call.services.pool, call.home
     which = attempt or max(row.attempt, 1)
+    await call.wait_for_measurements("run_logs")
     piece = await run_logs.read(pool, home, row.run, which, name, offset, TEXT_BYTES_MAX)
     headers = {**call.extra_headers(), "Foldline-Log-Length": str(piece.total), "Foldline-Log-Attempt": str(which)}
     return Response(piece.data, headers=headers, media_type="text/plain")
@@ -92,6 +94,8 @@ class _LogStream:
                 self._hear(recorded)
             for chunk in self._status():
                 yield chunk
+            with contextlib.suppress(Behind):
+                await self._call.wait_for_measurements("run_logs")
             async for chunk in self._catch_up():
                 yield chunk
             beat = loop.time() + self._call.services.settings.sse_heartbeat_seconds
@@ -108,6 +112,8 @@ class _LogStream:
                         yield sse.event("closing", {"why": "The credential is not valid for this any more."})
                         return
                     recheck = loop.time() + RECHECK_SECONDS
+                    async for chunk in self._catch_up():
+                        yield chunk
                 if loop.time() >= beat:
                     yield sse.comment("beat")
                     beat = loop.time() + self._call.services.settings.sse_heartbeat_seconds
@@ -161,6 +167,8 @@ class _LogStream:
         row = self._row
         sources = row.source_ends if row is not None else ()
         complete = False
+        with contextlib.suppress(Behind):
+            await self._call.wait_for_measurements("run_logs", "source_progress")
         for _ in range(int(COMPLETE_SECONDS / CATCH_UP_SECONDS)):
             complete = await source_progress.complete(self._pool, self._home, self._run, sources)
             async for chunk in self._catch_up():

@@ -22,7 +22,7 @@ ATTEMPT_MAX = 1_000_000
 
 async def summaries(call: Call) -> Response:
     row = await run_views.load_row(call, call.path["run"])
-    await call.services.progress.wait("run_metrics", None, workspace=call.home, timeout_seconds=call.services.settings.wait_seconds)
+    await call.wait_for_measurements("run_metrics")
     attempt = call.number("attempt", None, 1, ATTEMPT_MAX)
     found = await run_metrics.summaries(call.services.pool, call.home, row.run, attempt=attempt, kind=_kind(call))
     items = [
@@ -43,6 +43,7 @@ async def curve(call: Call) -> Response:
     attempt = call.number("attempt", None, 1, ATTEMPT_MAX)
     row = await run_views.load_row(call, call.path["run"])
     pool = call.services.pool
+    await call.wait_for_measurements("run_metrics", "source_progress")
     found = await run_metrics.curve(pool, call.home, row.run, key, attempt=attempt, buckets=buckets, kind=_kind(call))
     if found is None:
         raise NotFound("metric", key)

@@ -6,12 +6,13 @@ import structlog
 
 from adapters.http.services import Services
 from core import workspaces
-from core.ids import SYSTEM, ActorId, Stream, WorkspaceId, derived_command
+from core.ids import SYSTEM, ActorId, Position, Stream, WorkspaceId, derived_command, shard_of
 from core.ports import Context
 from core.workspaces import CreateWorkspace, ReleaseWorkspaceName
 from projections import journal
 
 PAGE_ROWS = 500
+WAIT_SECONDS = 30.0
 
 log = structlog.get_logger("foldline.http")
 
@@ -21,7 +22,10 @@ async def repair_workspaces(services: Services) -> int:
 
     Reads the journal, so it waits for it: call it once the read models run. Raises: Behind.
     """
-    await services.progress.wait("journal", None, workspace=SYSTEM)
+    events = services.log
+    shard = shard_of(SYSTEM, events.shards)
+    newest = Position(events.id, shard, (await events.ends()).get(shard, 0) - 1)
+    await services.progress.wait("journal", newest, workspace=SYSTEM, timeout_seconds=WAIT_SECONDS)
     touched, cursor = 0, None
     while True:
         found = await journal.page(services.pool, SYSTEM, event_type="workspace-name-reserved", limit=PAGE_ROWS, cursor=cursor)
