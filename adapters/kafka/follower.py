@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack
 
 import structlog
 
@@ -88,23 +87,22 @@ class Follower:
         return Batch(shard, recorded, self._offsets[shard])
 
     async def _consume(self, remote: Mapping[int, int]) -> AsyncGenerator[Batch, None]:
-        """Reads these shards until one of them can be had from memory, all of them have reached their end, or others changed."""
-        async with AsyncExitStack() as stack:
-            reader = await stack.enter_async_context(self._open_reader(remote))
-            mixed = len(remote) < len(self._offsets)
-            while set(self._remote()) == set(remote):
+        """Reads these shards until none of them is left to be read, or another one has to be."""
+        passed: set[int] = set()
+        async with self._open_reader(remote) as reader:
+            while (left := set(self._remote())) and left <= set(remote) - passed:
+                mixed = len(left) < len(self._offsets)
                 for fetched in await reader.fetch(MIXED_WAIT_SECONDS if mixed else REMOTE_WAIT_SECONDS):
+                    if fetched.partition not in self._remote():
+                        passed.add(fetched.partition)  # had from memory by now; this reader cannot go back to it
+                        continue
                     for recorded in self._cut(fetched):
                         yield self._batch(fetched.partition, recorded)
-                self._read.update(await reader.positions())
-                if mixed and self._own_has_news():
-                    for shard in self._local():
-                        feed = self._feeds(shard)
-                        while feed is not None and (found := self._near(feed, shard)):
-                            yield self._batch(shard, found)
-
-    def _own_has_news(self) -> bool:
-        return any((feed := self._feeds(shard)) is not None and feed.end > self._offsets[shard] for shard in self._local())
+                self._read.update((shard, offset) for shard, offset in (await reader.positions()).items() if shard not in passed)
+                for shard in self._local():
+                    feed = self._feeds(shard)
+                    while feed is not None and (found := self._near(feed, shard)):
+                        yield self._batch(shard, found)
 
     def _cut(self, fetched: Fetched) -> list[tuple[Recorded, ...]]:
         """Whole commits, about `batch_max` events together, none at or over `until`."""

@@ -232,11 +232,15 @@ async def test_a_server_without_shards_follows_what_another_writes(harness: Kafk
                 await log.append(commit(harness.clock, W1, (A, 2, ["2", "3"])))
     assert seen == ["0", "1", "2", "3"]
     assert [text for batch in await everything(watcher, batch_max=1) for text in texts(batch.recorded)] == seen
-    await batches.aclose()  # type: ignore[attr-defined]  # the port asks for an iterator that can be closed
     await harness.close(log)
     async with asyncio.timeout(DEADLINE_SECONDS):
-        done = await until_recorded(watcher, commit(harness.clock, W1, (A, 4, ["taken over"])))
-    assert done.recorded[0].sequence == 5
+        for number in range(4, 40):
+            done = await until_recorded(watcher, commit(harness.clock, W1, (A, number, [str(number)])))
+        assert done.recorded[0].sequence == 40
+        while len(seen) < 40:
+            seen += texts((await anext(batches)).recorded)
+    assert seen == [str(number) for number in range(40)]
+    await batches.aclose()  # type: ignore[attr-defined]  # the port asks for an iterator that can be closed
 
 
 async def test_while_postgres_is_away_nothing_is_lost_and_nothing_recorded_twice(
