@@ -30,6 +30,8 @@ DETACH_SECONDS = 5.0
 """After so long without taking a slice, a model is left to catch up by itself."""
 COMMON_OFFSETS_MAX = 10_000
 """Models that lie so close together at the start are fed in common from the lowest."""
+COMMITS_MAX = 6
+"""At once: more would not be faster, and reads want connections too."""
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 log = structlog.get_logger()
@@ -82,6 +84,7 @@ class Runner:
     ) -> None:
         self._database, self._progress, self._sleep = database, progress, sleep
         self._batch_max, self._detach_seconds = batch_max, detach_seconds
+        self._commits = asyncio.Semaphore(COMMITS_MAX)
         sources = (Source("events", events), Source("measurements", measurements))
         self._feeds = [_Feed(source, self._members(source, models)) for source in sources]
         self.members = [member for feed in self._feeds for member in feed.members]
@@ -181,7 +184,8 @@ class Runner:
         tries = 0
         while True:
             try:
-                await member.writer.apply(self._database, piece)
+                async with self._commits:
+                    await member.writer.apply(self._database, piece)
                 break
             except Rewound:
                 raise

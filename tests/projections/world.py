@@ -13,7 +13,7 @@ from bench.histories import Wish
 from core.events import Event, Recorded
 from core.execute import Done, Executor
 from core.ids import ActorId, CommandId, Position, Stream, WorkspaceId
-from core.ports import Context
+from core.ports import Context, EventLog, Measurements
 from projections.readmodel import ReadModel
 from tests.contract.settable_clock import SettableClock
 
@@ -25,10 +25,13 @@ NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 class World:
     """`await world.do(W, command)` records what the core decides; each command is a second later than the one before."""
 
-    def __init__(self, *, shards: int = 1, log_id: str = "memory") -> None:
-        self.clock = SettableClock(NOON)
-        self.log = MemoryLog(self.clock, MemoryStore(shards=shards, log_id=log_id))
-        self.measurements = MemoryMeasurements(self.clock, shards=shards, log_id=f"{log_id}-measurements")
+    def __init__(
+        self, *, shards: int = 1, log_id: str = "memory", log: EventLog | None = None, measurements: Measurements | None = None,
+        clock: SettableClock | None = None,
+    ) -> None:
+        self.clock = clock or SettableClock(NOON)
+        self.log = log or MemoryLog(self.clock, MemoryStore(shards=shards, log_id=log_id))
+        self.measurements = measurements or MemoryMeasurements(self.clock, shards=shards, log_id=f"{log_id}-measurements")
         self.executor = Executor(self.log)
         self._commands = itertools.count(1)
 
