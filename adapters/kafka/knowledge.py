@@ -49,9 +49,12 @@ class Knowledge:
     async def of(self, waiting: Sequence[Waiting]) -> Known:
         """All that deciding these appends needs. Raises: Postgres errors, KafkaError, RecordLost."""
         streams = {(one.commit.workspace, write.stream) for one in waiting for write in one.commit.writes}
-        await self._know_versions(key for key in streams if key not in self._versions)
-        await self._know_heads({one.commit.workspace for one in waiting}.difference(self._heads))
-        return Known(self._versions, self._heads, await self._commands({one.key for one in waiting}))
+        commands, _, _ = await asyncio.gather(
+            self._commands({one.key for one in waiting}),
+            self._know_versions(streams.difference(self._versions)),
+            self._know_heads({one.commit.workspace for one in waiting}.difference(self._heads)),
+        )
+        return Known(self._versions, self._heads, commands)
 
     async def find(self, workspace: WorkspaceId, command: CommandId, request_hash: str) -> Committed | None:
         """What the log holds for a command id. Raises: CommandReused, Postgres errors, KafkaError."""
@@ -70,9 +73,7 @@ class Knowledge:
         if not recent or recent[0].version > after + 1:
             indexed = await self._index.offsets(workspace, stream, after)
         before = [offset for version, offset in indexed if not recent or version < recent[0].version]
-        found = (*await self._at(before), *(one for one in recent if one.version > after))
-        self._versions.setdefault((workspace, stream), found[-1].version if found else after)
-        return found
+        return (*await self._at(before), *(one for one in recent if one.version > after))
 
     async def write_index(self) -> bool:
         """Writes the oldest part of the tail to the index; whether there was anything. Raises: CheckpointMoved, Postgres errors."""

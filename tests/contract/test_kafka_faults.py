@@ -265,3 +265,12 @@ async def test_while_postgres_is_away_nothing_is_lost_and_nothing_recorded_twice
             await harness.close_all()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_reading_past_the_end_of_a_stream_changes_nothing(harness: KafkaHarness) -> None:
+    log = await harness.open()
+    await log.append(commit(harness.clock, W1, (A, 0, ["0"])))
+    await harness.close(log)
+    again = await harness.open()
+    assert list(await again.read(W1, A, after=100)) == []
+    assert (await again.append(commit(harness.clock, W1, (A, 1, ["1"])))).recorded[0].version == 2
