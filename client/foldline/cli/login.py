@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from foldline import configuration
-from foldline.answers import plain
+from foldline.answers import light, plain
 from foldline.cli.options import COMMON, Common
 from foldline.cli.output import show
 from foldline.cli.session import PATIENCE_SECONDS, note, server
@@ -37,7 +37,7 @@ async def login(
     secret = read_token(token, token_file, prompt=f"Token for {address}: ")
     authority = str(ca_file.resolve()) if ca_file is not None else None
     target = configuration.Target(address, secret, ca_file=authority)
-    async with Client(target, patience_seconds=configuration.patience_seconds(PATIENCE_SECONDS)) as client:
+    async with Client(target, decode=light, patience_seconds=configuration.patience_seconds(PATIENCE_SECONDS)) as client:
         me = await client.me()
         known = [found.name for found in await client.workspaces.list()]
     kept = configuration.load()

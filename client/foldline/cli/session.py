@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from foldline import configuration
 from foldline.answers import light
 from foldline.cli.options import Common
-from foldline.client import Client, Workspace
-from foldline.positions import InFile
+
+if TYPE_CHECKING:
+    from foldline.client import Client, Workspace
 
 PATIENCE_SECONDS = 10.0
 
@@ -18,6 +20,9 @@ PATIENCE_SECONDS = 10.0
 @asynccontextmanager
 async def server() -> AsyncIterator[Client]:
     """The configured server."""
+    from foldline.client import Client
+    from foldline.positions import InFile
+
     target = configuration.resolve()
     patience = configuration.patience_seconds(PATIENCE_SECONDS)
     async with Client(target, positions=InFile(configuration.file_of(), target.url), decode=light, patience_seconds=patience) as client:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from foldline.answers import plain
@@ -16,6 +17,8 @@ from foldline.resources.runs import FINAL
 if TYPE_CHECKING:
     from foldline.resources.runs import Run
 
+ENVIRONMENT_LOG = "system_logs/environment.txt"
+WAITING = frozenset({"queued", "preparing", "preempted"})
 COLORED = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f\x9b]")
 """Control characters that a log may not send to a terminal; colours stay."""
 
@@ -43,12 +46,20 @@ class Screen:
         self._last = line
         self._rest()
         self.note(line)
-        if sys.stderr.isatty() and status in ("queued", "preparing"):
+        if sys.stderr.isatty() and status in WAITING:
             from rich.console import Console
             from rich.status import Status
 
-            self._spinner = Status(f"{status}: {why}", console=Console(stderr=True))
+            self._spinner = Status(status, console=Console(stderr=True))
             self._spinner.start()
+
+    def hint(self, text: str) -> None:
+        """What the making of the environment says, beside the spinner."""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if self._spinner is not None and lines:
+            from rich.markup import escape
+
+            self._spinner.update(f"{self._last.split()[0]}: {escape(COLORED.sub('', lines[-1])[:60])}")
 
     def note(self, sentence: str) -> None:
         self._rest()
@@ -85,6 +96,30 @@ async def follow_to_end(run: Run) -> int:
 
 
 async def _follow(run: Run, screen: Screen) -> int:
+    """States and log; where a person watches, what the making of the environment says too."""
+    if not sys.stderr.isatty():
+        return await _follow_states_and_log(run, screen)
+    try:
+        async with asyncio.TaskGroup() as group:
+            beside = group.create_task(_follow_environment(run, screen))
+            code = await _follow_states_and_log(run, screen)
+            beside.cancel()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return code
+
+
+async def _follow_environment(run: Run, screen: Screen) -> None:
+    async with aclosing(run.follow(ENVIRONMENT_LOG)) as happenings:
+        async for happening in happenings:
+            match happening:
+                case LogPiece(text):
+                    screen.hint(text)
+                case StatusChange(status, _) if status not in WAITING:
+                    return
+
+
+async def _follow_states_and_log(run: Run, screen: Screen) -> int:
     lost: float | None = None
     while True:
         async for happening in run.follow():

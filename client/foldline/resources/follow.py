@@ -70,11 +70,12 @@ async def follow(
     connection: Connection,
     address: str,
     *,
+    name: str | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[Happening, None]:
-    """What happens, from the log's beginning until the run is final and its log complete.
+    """What happens, from the beginning of the log `name` (the script's own unless told) until the run is final and its log complete.
 
     Raises: ServerUnavailable when the server stays away for `patience_seconds`; FoldlineError when it refuses.
     """
@@ -85,7 +86,7 @@ async def follow(
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": place.event_id} if place.event_id else {})}
         cut = False
         try:
-            async with connection.open("GET", address, headers=headers, patience_seconds=0.0) as response:
+            async with connection.open("GET", address, params={"name": name}, headers=headers, patience_seconds=0.0) as response:
                 async for event in httpx2.EventSource(response, EVENT_BYTES_MAX):
                     heard = now()
                     place.event_id = event.id or place.event_id

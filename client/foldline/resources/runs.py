@@ -60,9 +60,9 @@ class Run:
         self.answer = self._connection.decode("jobs.Run", await self._connection.call("GET", self._path()))
         return self
 
-    def follow(self) -> AsyncGenerator[Happening, None]:
+    def follow(self, log: str | None = None) -> AsyncGenerator[Happening, None]:
         """States and log as they come, from the beginning to the end of the run; taken up again when the connection breaks."""
-        return follow(self._connection, self._path("log"))
+        return follow(self._connection, self._path("log"), name=log)
 
     async def logs(self) -> AsyncIterator[str]:
         """The log line by line, live, until the run is final and the log complete."""
