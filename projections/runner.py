@@ -135,7 +135,8 @@ class Runner:
             member.inbox.put_nowait(piece)
         except asyncio.QueueFull:
             try:
-                await asyncio.wait_for(member.inbox.put(piece), self._detach_seconds)
+                async with asyncio.timeout(self._detach_seconds):  # Python 3.11's wait_for can swallow a cancellation here
+                    await member.inbox.put(piece)
             except TimeoutError:
                 log.warning("read_model.detached", model=member.name, seconds=self._detach_seconds)
                 member.detach()
