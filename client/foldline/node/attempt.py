@@ -9,22 +9,18 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from foldline.node import beneath, journal, points, supervise, verdict
+from foldline.node import cgroups, journal, supervise, verdict
 from foldline.node.folder import AttemptFolder
 from foldline.node.launcher import Exit, Supervised
 from foldline.node.outputs import Collected, OutputsRefused, Source, collect, store
 from foldline.node.preparation import Node, PreparationFailed, prepare
 from foldline.node.reports import Reports, Stale
+from foldline.node.sources import BUILD_LOG_NAME, LOG_NAME, Sources
 from foldline.node.spool import Shipper
-from foldline.node.system_metrics import Sampler
 from foldline.node.verdict import Verdict
 
-LOG_BYTES_MAX = 1 << 20
-LOG_NAME = "user_logs/std_log.txt"
-BUILD_LOG_NAME = "system_logs/environment.txt"
 MESSAGE_MAX = 4000
 CLAIM_SECONDS = 1.0
 """So long a supervising process that a dead agent ordered may take to show itself."""
@@ -60,8 +56,7 @@ class AttemptRunner:
         self._lease_until = 0.0
         self._begin = time.monotonic()
         self._launched = self._claimed = 0.0
-        self._files: list[int] = []
-        self._watched: list[int] = []
+        self._sources = Sources(node, folder, self._reports)
         self._refusal: Verdict | None = None
 
     async def execute(self) -> None:
@@ -76,7 +71,7 @@ class AttemptRunner:
             self._supervised.kill()
             await self._end(Verdict("failed", "agent_error", f"The node's agent failed: {failed.exceptions[0]!r}"), None, [])
         finally:
-            self._close_files()
+            self._sources.close()
 
     def stop(self, grace_seconds: float) -> None:
         """Stops the script in order; said twice is said once."""
@@ -98,7 +93,7 @@ class AttemptRunner:
     async def forget(self) -> None:
         """Kills what runs and keeps nothing."""
         self._supervised.kill()
-        for pid in self.node.cgroups.processes(self.folder.cgroup):
+        for pid in cgroups.processes(self.folder.cgroups):
             supervise.kill(pid, signal.SIGKILL)
         await self._supervised.ended()
         await self._discard()
@@ -129,7 +124,7 @@ class AttemptRunner:
                 journal.event("run.watch_failed", run=self.run, attempt=self.attempt, error=repr(failed.exceptions), failures=failures)
                 if failures > WATCH_FAILURES_MAX and self._supervised.process() is None:
                     raise
-            self._close_files()
+            self._sources.close()
             await asyncio.sleep(min(30.0, self.node.server.backoff.pause(failures)))
 
     # -- preparing -----------------------------------------------------------------------------------------------------
@@ -147,7 +142,7 @@ class AttemptRunner:
                 with log.open("a") as target:
                     target.write(f"{line}\n")
                 if not shipping:
-                    shipper = self._log_shipper("environment", BUILD_LOG_NAME, log)
+                    shipper = self._sources.build_log()
                     shipping.append((shipper, group.create_task(shipper.run())))
                 shipping[0][0].wake.set()
 
@@ -156,7 +151,7 @@ class AttemptRunner:
             for _, task in shipping:
                 task.cancel()  # what is in flight is sent again, as the same batch
         done, self._preparing = self._preparing, None
-        self._close_files()
+        self._sources.close()
         if done.cancelled():
             return Verdict("canceled", "canceled", "Stopped before the script started.")
         return None if (self.folder.control / "order").exists() else self._refusal
@@ -171,7 +166,7 @@ class AttemptRunner:
         shippers: list[Shipper] = []
         log = self.folder.control / "environment.log"
         if log.exists():
-            shipper = self._log_shipper("environment", BUILD_LOG_NAME, log)
+            shipper = self._sources.build_log()
             shipper.close()
             await shipper.run()
             shippers.append(shipper)
@@ -197,7 +192,7 @@ class AttemptRunner:
     # -- running -------------------------------------------------------------------------------------------------------
     async def _watch(self) -> None:
         control = self.folder.control
-        shippers, (script, system, log) = self._shippers()
+        shippers, (script, system, log) = self._sources.open()
         started = (control / "process").stat().st_mtime
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -248,86 +243,12 @@ class AttemptRunner:
         except OSError as problem:
             journal.event("environment.no_spare", problem=str(problem))
 
-    def _shippers(self) -> tuple[list[Shipper], tuple[Shipper, Shipper, Shipper]]:
-        control, pace = self.folder.control, self.node.settings.pace_seconds
-        root = beneath.open_root(self.folder.run)
-        try:
-            spool, _ = beneath.open_file(root, "spool/points.jsonl")
-        except (beneath.Refused, OSError):
-            spool = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)  # the script took its own spool away
-        finally:
-            os.close(root)
-        (control / "system.jsonl").touch(mode=0o600)
-        system_file = os.open(control / "system.jsonl", os.O_RDONLY | os.O_CLOEXEC)
-        self._files += [spool, system_file]
-        made: list[Shipper] = []
-        for name, file in (("points", spool), ("system", system_file)):
-            made.append(self._point_shipper(name, file, pace))
-        made.append(self._log_shipper("std_log", LOG_NAME, control / "std_log.txt"))
-        script, system, log = made
-        self._follow(self.folder.run / "spool" / "points.jsonl", script)
-        self._follow(control / "system.jsonl", system)
-        self._follow(control / "std_log.txt", log)
-        if (control / "environment.log").exists():
-            made.append(self._log_shipper("environment", BUILD_LOG_NAME, control / "environment.log"))
-        return made, (script, system, log)
-
-    def _point_shipper(self, name: str, file: int, pace: float) -> Shipper:
-        source = f"{self.attempt}/{name}"
-
-        async def send(sequence: int, _: int, data: bytes) -> bytes | None:
-            return await self._reports.points(source, name, sequence, data, self._complain)
-
-        return Shipper(
-            source, file, self.folder.control / f"{name}.state", cut=points.cut, send=send, read_max=points.READ_MAX,
-            line_max=points.LINE_BYTES_MAX, pace_seconds=pace,
-        )
-
-    def _log_shipper(self, name: str, log_name: str, path: Path) -> Shipper:
-        source = f"{self.attempt}/{name}"
-        file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._files.append(file)
-
-        async def send(sequence: int, offset: int, data: bytes) -> bytes | None:
-            return await self._reports.log(source, log_name, sequence, offset, data)
-
-        return Shipper(
-            source, file, self.folder.control / f"{name}.state", cut=len, send=send, read_max=LOG_BYTES_MAX,
-            pace_seconds=self.node.settings.pace_seconds,
-        )
-
-    def _follow(self, path: Path, shipper: Shipper) -> None:
-        number = self.node.watch.add(path, shipper.wake.set)
-        self._watched.append(number)
-        shipper.wake.set()
-
-    def _complain(self, sentence: str) -> None:
-        """Into the run's own log, where its author looks."""
-        file = os.open(self.folder.control / "std_log.txt", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            os.write(file, f"[foldline: {sentence}]\n".encode())
-        finally:
-            os.close(file)
-
     async def _sample(self, started: float) -> None:
+        """Standard metrics, which no run fails for."""
         try:
-            await self._sampler(started).run()
+            await self._sources.sampler(self._supervised, started).run()
         except Exception as problem:
             journal.event("run.not_sampled", run=self.run, attempt=self.attempt, problem=repr(problem))
-
-    def _sampler(self, started: float) -> Sampler:
-        cgroups, name = self.node.cgroups, self.folder.cgroup
-        spool = os.open(self.folder.control / "system.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._files.append(spool)
-
-        def processes() -> Sequence[int]:
-            pid = self._supervised.process()
-            return cgroups.processes(name) or (sorted(supervise.descendants(pid)) if pid else [])
-
-        return Sampler(
-            spool, str(self.folder.path), processes, lambda: cgroups.memory_used(name), started=started,
-            interval_seconds=self.node.settings.sample_seconds,
-        )
 
     # -- ending --------------------------------------------------------------------------------------------------------
     def _collect(self) -> Collected:
@@ -345,7 +266,7 @@ class AttemptRunner:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 500))
             tail = log.read().decode(errors="replace").strip().rpartition("\n")[2]
         return verdict.of(
-            exit_, out_of_memory=self.node.cgroups.out_of_memory(self.folder.cgroup),
+            exit_, out_of_memory=cgroups.out_of_memory(self.folder.cgroups),
             memory_bytes=self.node.settings.memory_bytes * self.slots,
             time_limit_seconds=self.assignment.get("time_limit_seconds"), log_tail=tail,
         )
@@ -370,23 +291,22 @@ class AttemptRunner:
         journal.event("run.timing", run=self.run, attempt=self.attempt, total_ms=round((times[-1] - times[0]) * 1000, 1), **parts)
 
     async def _discard(self) -> None:
-        self._close_files()
+        self._sources.close()
         await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
+        """Nothing here may fail the attempt: the next agent to start tidies up what is left."""
+        procs = self.folder.cgroups
         for _ in range(20):
-            if not self.node.cgroups.processes(self.folder.cgroup):
+            if not cgroups.processes(procs):
                 break
             time.sleep(0.02)
-        self.node.cgroups.remove(self.folder.cgroup)
-        self.folder.discard()
+        cgroups.remove(procs)
+        try:
+            self.folder.discard()
+        except OSError as problem:
+            journal.event("run.not_tidied", run=self.run, attempt=self.attempt, problem=str(problem))
         shutil.rmtree(self.folder.path, ignore_errors=True)
-
-    def _close_files(self) -> None:
-        while self._watched:
-            self.node.watch.remove(self._watched.pop())
-        while self._files:
-            os.close(self._files.pop())
 
 
 def _ms(since: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,42 +49,58 @@ class Cgroups:
             _try_write(self.parents["memory"] / name / "memory.swap.max", "0")
         return list(dict.fromkeys(procs))
 
-    def out_of_memory(self, name: str) -> bool:
-        """Whether the kernel killed a process of it for memory."""
-        parent = self.parents.get("memory")
-        if parent is None:
-            return False
-        source = parent / name / ("memory.oom_control" if self.version == 1 else "memory.events")
-        try:
-            words = dict(line.split() for line in source.read_text().splitlines())
-        except (OSError, ValueError):
-            return False
-        return int(words.get("oom_kill", "0")) > 0
+    def remove(self, name: str) -> None:
+        """Lets the folders of `make(name)` go; a process still in them keeps them, and the next `remove` takes them."""
+        remove([str(parent / name / "cgroup.procs") for parent in set(self.parents.values())])
 
-    def memory_used(self, name: str) -> int | None:
-        parent = self.parents.get("memory")
-        if parent is None:
-            return None
-        try:
-            return int((parent / name / ("memory.usage_in_bytes" if self.version == 1 else "memory.current")).read_text())
-        except (OSError, ValueError):
-            return None
 
-    def processes(self, name: str) -> list[int]:
-        for parent in self.parents.values():
+def out_of_memory(procs: Sequence[str]) -> bool:
+    """Whether the kernel killed a process for memory in the group that `make` gave these files of.
+
+    These functions take the files and not a name: an agent started elsewhere may have other parents than the one that made them.
+    """
+    for name in ("memory.oom_control", "memory.events"):
+        for folder in _folders(procs):
             try:
-                return [int(line) for line in (parent / name / "cgroup.procs").read_text().split()]
+                words = dict(line.split() for line in (folder / name).read_text().splitlines())
             except (OSError, ValueError):
                 continue
-        return []
+            return int(words.get("oom_kill", "0")) > 0
+    return False
 
-    def remove(self, name: str) -> None:
-        """Lets the run's folders go; a process still in them keeps them, and the next `remove` takes them."""
-        for parent in set(self.parents.values()):
+
+def memory_used(procs: Sequence[str]) -> int | None:
+    """Bytes, page cache included; None where memory is not counted."""
+    for name in ("memory.usage_in_bytes", "memory.current"):
+        for folder in _folders(procs):
             try:
-                (parent / name).rmdir()
-            except OSError:
-                pass
+                return int((folder / name).read_text())
+            except (OSError, ValueError):
+                continue
+    return None
+
+
+def processes(procs: Sequence[str]) -> list[int]:
+    """The pids in the group."""
+    for file in procs:
+        try:
+            return [int(line) for line in Path(file).read_text().split()]
+        except (OSError, ValueError):
+            continue
+    return []
+
+
+def remove(procs: Sequence[str]) -> None:
+    """Lets the group go, unless a process is still in it."""
+    for folder in _folders(procs):
+        try:
+            folder.rmdir()
+        except OSError:
+            pass
+
+
+def _folders(procs: Sequence[str]) -> list[Path]:
+    return [Path(file).parent for file in procs]
 
 
 def _first(controller: str) -> Path | None:

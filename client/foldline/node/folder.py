@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foldline.node import supervise
+
 NAME_MAX = 180
 PARTS = ("code", "home", "tmp", "spool", "named-outputs")
 
@@ -42,6 +44,14 @@ class AttemptFolder:
     def cgroup(self) -> str:
         """A name that no other attempt of this machine has."""
         return f"{hashlib.sha256(str(self.path).encode()).hexdigest()[:12]}-{self.path.name}"[:200]
+
+    @property
+    def cgroups(self) -> list[str]:
+        """The `cgroup.procs` files that the script was put into, as its order has them."""
+        try:
+            return supervise.decode((self.control / "order").read_bytes()[8:]).get("cgroups", [])
+        except OSError:
+            return []
 
     def accept(self, assignment: dict[str, Any], slot: int) -> None:
         """Writes the assignment down before anything of it happens."""

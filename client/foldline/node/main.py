@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foldline.node import journal, supervise
+from foldline.node import cgroups, journal, supervise
 from foldline.node.folder import all_in, write_private
 from foldline.node.launcher import Supervised
 from foldline.node.settings import Settings, of, read
@@ -149,17 +149,14 @@ def end(directory: Path) -> None:
 
 def end_runs(directory: Path) -> None:
     """Kills every script of the node; twice, since an order may have been on its way."""
-    from foldline.node.cgroups import Cgroups
-
-    cgroups = Cgroups.probe()
     for pause in (0.05, 0.0):
         for folder in all_in(directory / "runs"):
             Supervised(folder.control).kill()
-            for pid in cgroups.processes(folder.cgroup):
+            for pid in cgroups.processes(folder.cgroups):
                 supervise.kill(pid, signal.SIGKILL)
         time.sleep(pause)
     for folder in all_in(directory / "runs"):
-        cgroups.remove(folder.cgroup)
+        cgroups.remove(folder.cgroups)
         folder.discard()
     shutil.rmtree(directory / "trash", ignore_errors=True)
 

@@ -73,7 +73,7 @@ def _of_foldline(assignment: Mapping[str, Any], places: Places, server: str) -> 
     return {
         "FOLDLINE_RUN_ID": assignment["run"], "FOLDLINE_EXPERIMENT": assignment["experiment"],
         "FOLDLINE_ATTEMPT": str(assignment["attempt"]), "FOLDLINE_WORKSPACE": assignment["workspace_name"],
-        "FOLDLINE_SERVER": server, "FOLDLINE_TOKEN": assignment["run_token"],
+        "FOLDLINE_URL": server, "FOLDLINE_TOKEN": assignment["run_token"],
         "FOLDLINE_SPOOL": places.spool, "FOLDLINE_OUTPUTS": f"{places.code}/outputs",
         **({"TRACEPARENT": assignment["traceparent"]} if assignment.get("traceparent") else {}),
     }
