@@ -37,7 +37,7 @@ bench: $(READY)     ## Measures, one JSON line a workload
 	@$(BIN)/python -m bench.all
 
 test-long: $(READY) ## Long campaigns
-	@$(BIN)/pytest -q -m long
+	@$(BIN)/python tools/campaign.py simulation
 
 lock:               ## Resolves requirements.lock anew
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-package foldline pyproject.toml \

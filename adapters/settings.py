@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-CLIENT_VARIABLES = frozenset({"FOLDLINE_URL", "FOLDLINE_TOKEN", "FOLDLINE_WORKSPACE", "FOLDLINE_CONFIG"})
+CLIENT_VARIABLES = frozenset(
+    f"FOLDLINE_{name}" for name in ("URL", "TOKEN", "WORKSPACE", "CONFIG", "CA_FILE", "PATIENCE_SECONDS", "TRACEBACK")
+)
+"""The client's own; they may stand in the same environment."""
 TEST_PREFIX = "FOLDLINE_TEST_"
 
 

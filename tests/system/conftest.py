@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -106,10 +108,22 @@ class Installation:
         server_process.down(self.server)
 
 
-def install(log: str, first_port: int) -> Iterator[Installation]:
+def free_ports() -> dict[str, str]:
+    """Two ports that nobody listens on now, below those that the system gives to callers."""
+    found: list[str] = []
+    for port in random.sample(range(20_000, 32_000), 500):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                found.append(str(port))
+        if len(found) == 2:
+            break
+    return {"FOLDLINE_PORT": found[0], "FOLDLINE_GATEWAY_PORT": found[1]}
+
+
+def install(log: str) -> Iterator[Installation]:
     folder = Path(tempfile.mkdtemp(prefix="foldline-system-"))
     folder.chmod(0o755)
-    ports = {"FOLDLINE_PORT": str(first_port), "FOLDLINE_GATEWAY_PORT": str(first_port + 1)}
+    ports = free_ports()
     server = server_process.start(log, folder / "data", environment={**QUICK, **ports})
     installation = Installation(folder / "data", log, ports, server)
     try:
@@ -124,7 +138,7 @@ def install(log: str, first_port: int) -> Iterator[Installation]:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Installation]:
     """One installation on the embedded default for the tests of a module."""
-    yield from install("postgres", 18_321)
+    yield from install("postgres")
 
 
 @pytest.fixture

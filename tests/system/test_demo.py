@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.conftest import free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -24,29 +26,28 @@ def data() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def demo(log: str, data: Path, port: int) -> str:
-    ports = {"FOLDLINE_PORT": str(port), "FOLDLINE_GATEWAY_PORT": str(port + 1)}
+def demo(log: str, data: Path) -> str:
     done = subprocess.run(
         [sys.executable, "tools/demo.py", "--log", log, "--data", str(data / log)],
-        cwd=ROOT, env={**os.environ, **ports}, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, env={**os.environ, **free_ports()}, capture_output=True, text=True, timeout=300, check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     return done.stdout
 
 
 def test_the_demo_runs_on_the_embedded_default(data: Path) -> None:
-    said = demo("postgres", data, 18_421)
+    said = demo("postgres", data)
     assert "[13/13]" in said
     assert "DIFFERENT" not in said
     assert "model_in_use" in said or "is deployed" in said
 
 
 def test_the_demo_runs_again_on_the_same_data(data: Path) -> None:
-    assert "[13/13]" in demo("postgres", data, 18_421)
+    assert "[13/13]" in demo("postgres", data)
 
 
 @pytest.mark.kafka
 def test_the_demo_runs_on_a_real_kafka_broker(data: Path) -> None:
-    said = demo("kafka", data, 18_431)
+    said = demo("kafka", data)
     assert "its log is Apache Kafka" in said
     assert "[13/13]" in said
