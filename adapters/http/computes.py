@@ -12,7 +12,7 @@ from adapters.http.routing import Route
 from adapters.http.tokens import join_token, sha256_of
 from core import computes as core_computes
 from core.computes import CreateCompute, DeleteCompute, UpdateCompute, stream_of
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, Invalid, NotFound
 from core.ids import SYSTEM
 from core.nodes import LoseNode
 from core.users import CreateJoinToken
@@ -21,9 +21,13 @@ from foldline.wire.shapes import Page
 from projections import computes as rows
 from projections import nodes, run_history
 
+RESERVED_NAMES = frozenset({"local", "serverless"})
+
 
 async def create(call: Call) -> Response:
     wanted = await call.body(ComputeCreate)
+    if wanted.name in RESERVED_NAMES:
+        raise Invalid(f"{wanted.name!r} has a meaning of its own in job files; choose another name.", field="name")
     await call.execute(CreateCompute(
         workspace=call.home, compute=wanted.name, provider=wanted.provider, min_nodes=wanted.min_instances, max_nodes=wanted.max_instances,
         idle_seconds=wanted.idle_time_before_scale_down, slots_per_node=wanted.slots_per_node, description=wanted.description,

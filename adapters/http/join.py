@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from adapters.http.access import API
+from adapters.http.access import API, find_workspace
 from adapters.http.agent import check_protocol
 from adapters.http.call import Call
 from adapters.http.routing import Route
@@ -24,7 +24,8 @@ async def join(call: Call) -> Response:
     caller = call.caller
     if not isinstance(caller, JoinCaller):
         raise Unauthenticated
-    services, workspace = call.services, caller.workspace
+    services = call.services
+    workspace, _ = await find_workspace(services, caller.workspace)
     state = await services.executor.state(workspace, computes.stream_of(caller.compute))
     if not isinstance(state, computes.Cluster):
         raise Conflict("The compute is gone; ask for a token of another one.", compute=caller.compute)

@@ -65,7 +65,8 @@ async def _followed(call: Call, name: str, attempt: int | None, offset: int) -> 
     recorded = await call.services.log.read(call.home, stream_of(call.path["run"]))
     if not recorded:
         raise NotFound("run", call.path["run"])
-    return sse.EventStream(_LogStream(call, name, attempt, offset).events(), call.extra_headers())
+    fixed = call.text("attempt") is not None
+    return sse.EventStream(_LogStream(call, name, attempt, offset, fixed).events(), call.extra_headers())
 
 
 @dataclass(slots=True)
@@ -77,14 +78,14 @@ class _Told:
 class _LogStream:
     """One follower: history from the read model, then what comes live; the read model again where a piece is missing."""
 
-    def __init__(self, call: Call, name: str, attempt: int | None, offset: int) -> None:
-        self._call, self._name, self._fixed = call, name, attempt is not None
+    def __init__(self, call: Call, name: str, attempt: int | None, offset: int, fixed: bool) -> None:
+        self._call, self._name, self._fixed = call, name, fixed
         self._attempt, self._offset = attempt or 0, offset
         self._run = call.path["run"]
         self._home: WorkspaceId = call.home
         self._pool = call.services.pool
         self._row: RunRow | None = None
-        self._version = 0
+        self._version, self._position = 0, ""
         self._told = _Told()
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -178,16 +179,16 @@ class _LogStream:
             await asyncio.sleep(CATCH_UP_SECONDS)
         yield sse.event("end", {
             "status": self._told.status, "why": self._told.why, "exit_code": row.exit_code if row else None, "complete": complete,
-            "offset": self._offset,
+            "offset": self._offset, "position": self._position,
         }, self._identifier())
 
     def _hear(self, recorded: Recorded) -> None:
         if recorded.version <= self._version:
             return
-        self._version = recorded.version
+        self._version, self._position = recorded.version, recorded.position.token()
         self._row = run_history.fold(self._row, recorded)
         newest = self._row.attempt if self._row is not None else 0
-        if not self._fixed and newest != self._attempt and newest > 0:
+        if not self._fixed and newest > self._attempt:
             if self._attempt:
                 self._offset = 0
             self._attempt = newest

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anyio.to_thread
 
 from adapters.http.problems import Problem
+from adapters.http.strict_json import INLINE_BYTES_MAX, parse_json_now
 from core.errors import NotFound
 from core.ids import WorkspaceId
 from core.ports import Blobs
-from foldline.wire.files import FILES_MAX, Manifest
+from foldline.wire.files import FILES_MAX
 
 PATH_BYTES_MAX = 4096
 COMPONENT_BYTES_MAX = 255
 MANIFEST_BYTES_MAX = 64 * 1024 * 1024
 MISSING_SHOWN_MAX = 1000
-SIZES_AT_ONCE = 64
+SIZE_MAX = 10**17
+ENTRY_NEEDS = frozenset({"path", "sha256", "bytes"})
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
 _LINE = re.compile(r"^(?P<sha256>[0-9a-f]{64}) (?P<bytes>[0-9]{1,18}) (?P<mode>[x-]) (?P<path>.+)$")
 
 
@@ -116,14 +121,50 @@ async def store(blobs: Blobs, workspace: WorkspaceId, files: Sequence[File]) -> 
         size = await blobs.size(workspace, file.sha256)
         if size != file.bytes:
             raise Problem(422, "wrong_size", f"{file.path} has {size} bytes, not {file.bytes}.", path=file.path)
-    content = canonical(files)
+    content = await anyio.to_thread.run_sync(canonical, files)
     if len(content) > MANIFEST_BYTES_MAX:
         raise Problem(422, "too_many_files", "The folder's list is too long.")
     return await blobs.put_bytes(workspace, content)
 
 
-def of_wire(manifest: Manifest) -> tuple[File, ...]:
-    return check_files(File(entry.path, entry.sha256, entry.bytes, entry.executable) for entry in manifest.files)
+async def of_body(content: bytes) -> tuple[File, ...]:
+    """The folder in a request's body (`foldline.wire.files.Manifest`); a long one is read in a worker thread.
+
+    Raises: Problem 400, 422.
+    """
+    if len(content) <= INLINE_BYTES_MAX:
+        return _of_body_now(content)
+    return await anyio.to_thread.run_sync(_of_body_now, content)
+
+
+def _of_body_now(content: bytes) -> tuple[File, ...]:
+    """In Python line by line, so that the event loop gets its turn beside it: 100,000 files take a while."""
+    value = parse_json_now(content)
+    if not isinstance(value, dict) or set(value) != {"files"} or not isinstance(value["files"], list):
+        raise Problem(422, "invalid_body", "files: a folder is an object with the list `files` and nothing else")
+    if len(value["files"]) > FILES_MAX:
+        raise Problem(422, "too_many_files", f"A folder has at most {FILES_MAX} files.")
+    return check_files(_entry(number, one) for number, one in enumerate(value["files"]))
+
+
+def _entry(number: int, one: Any) -> File:
+    if not isinstance(one, dict) or not ENTRY_NEEDS <= set(one) <= ENTRY_NEEDS | {"executable"}:
+        raise Problem(422, "invalid_body", f"files.{number}: a file has `path`, `sha256`, `bytes` and perhaps `executable`")
+    path, digest, size, executable = one["path"], one["sha256"], one["bytes"], one.get("executable", False)
+    if not isinstance(path, str) or not isinstance(digest, str) or not _DIGEST.match(digest) or not isinstance(executable, bool):
+        raise Problem(422, "invalid_body", f"files.{number}: a path, 64 lower-case hex digits, a size, and true or false")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= SIZE_MAX:
+        raise Problem(422, "invalid_body", f"files.{number}.bytes: a size is a whole number, not negative")
+    return File(path, digest, size, executable)
+
+
+def to_body(files: Sequence[File]) -> bytes:
+    """`foldline.wire.files.Manifest` as JSON, entry by entry."""
+    entries = (
+        json.dumps({"path": file.path, "sha256": file.sha256, "bytes": file.bytes, "executable": file.executable}, separators=(",", ":"))
+        for file in files
+    )
+    return f'{{"files":[{",".join(entries)}]}}'.encode()
 
 
 def under(files: Iterable[File], path: str) -> tuple[File, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import reduce
@@ -14,6 +15,9 @@ from foldline.wire.jobs import AZURE_STATUS, Run, RunCreated
 from foldline.wire.measurements import spell
 from projections import run_history, run_metrics, source_progress
 from projections.run_history import RunRow
+
+TURN_ROWS = 50
+"""After so many rows others get their turn on the event loop."""
 
 
 async def load_row(call: Call, run: str) -> RunRow:
@@ -46,7 +50,12 @@ async def shows(call: Call, rows: Sequence[RunRow]) -> list[Run]:
     values = await run_metrics.last_values(call.services.pool, call.home, [row.run for row in rows]) if rows else {}
     names = await people_behind(call.services, {row.submitted_by for row in rows})
     now = call.services.clock.now()
-    return [of_row(row, values.get(row.run, {}), names, now, None) for row in rows]
+    shown: list[Run] = []
+    for row in rows:
+        shown.append(of_row(row, values.get(row.run, {}), names, now, None))
+        if len(shown) % TURN_ROWS == 0:
+            await asyncio.sleep(0)
+    return shown
 
 
 def of_row(

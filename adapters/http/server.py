@@ -48,6 +48,8 @@ async def http_server(
         try:
             while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn has a flag, not an event
                 await asyncio.sleep(STARTED_POLL_SECONDS)
+            if not server.started:
+                raise RuntimeError("The HTTP server ended before it was ready; the log above says why.")
             yield int(listener.getsockname()[1])
         finally:
             app.live.end()

@@ -68,7 +68,6 @@ class EdgeSettings:
     version: str
     public_url: str
     """Without a trailing slash; links in answers begin with it."""
-    scoring_url: str = ""
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
     """Names, without port, under which clients may reach the server; another Host header is refused."""
     log_kind: str = "memory"
@@ -77,8 +76,6 @@ class EdgeSettings:
     cancel_grace_seconds: float = 10.0
     body_seconds: float = 30.0
     """How long a request's body may keep silent."""
-    head_seconds: float = 15.0
-    """How long a request's head may take."""
     wait_seconds: float = 1.5
     """How long a read waits for its read models."""
     sse_heartbeat_seconds: float = 15.0

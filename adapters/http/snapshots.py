@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio.to_thread
 from starlette.responses import Response
 
 from adapters.http import manifests
@@ -9,22 +10,22 @@ from adapters.http.access import W
 from adapters.http.call import Call
 from adapters.http.routing import Route
 from adapters.http.zips import Streamed, archive
-from foldline.wire.files import FileEntry, Manifest, ManifestStored
+from foldline.wire.files import Manifest, ManifestStored
 
 MANIFEST_JSON_BYTES_MAX = 40 * 1024 * 1024
 
 
 async def create(call: Call) -> Response:
     """Refused while a file of it is missing. The same content is the same folder, whoever sends it."""
-    files = manifests.of_wire(await call.body(Manifest, MANIFEST_JSON_BYTES_MAX))
+    files = await manifests.of_body(await call.read(MANIFEST_JSON_BYTES_MAX))
     digest = await manifests.store(call.services.blobs, call.home, files)
     return call.answer(ManifestStored(digest=digest, files=len(files), bytes=sum(file.bytes for file in files)))
 
 
 async def show(call: Call) -> Response:
     files = await manifests.load(call.services.blobs, call.home, call.path["digest"])
-    entries = [FileEntry(path=file.path, sha256=file.sha256, bytes=file.bytes, executable=file.executable) for file in files]
-    return call.answer(Manifest(files=entries))
+    content = await anyio.to_thread.run_sync(manifests.to_body, files)
+    return Response(content, headers=call.extra_headers(), media_type="application/json")
 
 
 async def download_archive(call: Call) -> Response:

@@ -35,16 +35,11 @@ class EventStream(Response):
         self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self._send_all(scope, send), name="sse")
-        leaving = asyncio.create_task(_gone(receive), name="sse-leaving")
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        finally:
-            for task in (sending, leaving):
+        async with asyncio.TaskGroup() as tasks:
+            both = {tasks.create_task(self._send_all(scope, send)), tasks.create_task(_gone(receive))}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in both:
                 task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
 
     async def _send_all(self, scope: Scope, send: Send) -> None:
         try:

@@ -27,7 +27,9 @@ async def create(call: Call) -> Response:
         raise Invalid("A user's name does not begin with `u-` and is not `me`; those are ids.", field="name")
     known = await call.services.people.find(wanted.name)
     if known is not None and known.user != user:
-        raise AlreadyExists("user", wanted.name)
+        if not isinstance(await call.services.executor.state(SYSTEM, Stream(f"user/{known.user}")), core_users.NoUser):
+            raise AlreadyExists("user", wanted.name)
+        await call.services.people.erase(known.user)  # left by a request that never got as far as its event
     await call.services.people.put(user, wanted.name, wanted.mail)
     await call.execute(CreateUser(user=user, admin=wanted.admin), workspace=SYSTEM)
     token = await _make_token(call, user, TokenCreate(label="first"), part="first-token")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from adapters.http import positions
 from adapters.http.access import API, W, find_workspace, is_workspace_id, user_named
 from adapters.http.call import Call
 from adapters.http.idempotency import part_of
 from adapters.http.routing import Route
 from core import users, workspaces
-from core.errors import Invalid, NotFound
+from core.computes import DeleteCompute
+from core.errors import Invalid, NotFound, VersionConflict
 from core.ids import SYSTEM, Stream, WorkspaceId
 from core.ports import Context
 from core.workspaces import (
@@ -23,7 +25,7 @@ from core.workspaces import (
 )
 from foldline.wire.shapes import Page
 from foldline.wire.workspaces import Member, MemberPut, Workspace, WorkspaceCreate, WorkspaceUpdate
-from projections import endpoints, run_history
+from projections import computes, endpoints, run_history
 from projections import workspaces as rows
 
 RESERVED_NAMES = frozenset({"system", "me"})
@@ -63,16 +65,40 @@ async def update(call: Call) -> Response:
 
 
 async def delete(call: Call) -> Response:
-    """Refused while runs are active or endpoints exist; afterwards the name is free again."""
+    """Refused while runs are active or endpoints exist. Its computes go first, so that no node is left; then its name is free again."""
     pool, home = call.services.pool, call.home
-    await call.wait_for_everything("run_history", "endpoints")
+    await _check_version(call)
+    await call.wait_for_everything("run_history", "endpoints", "computes")
     active = [f"run {run}" for run in await run_history.active(pool, home)]
     active += [f"endpoint {row.endpoint}" for row in (await endpoints.page(pool, home, limit=100)).items]
-    await call.execute(DeleteWorkspace(workspace=home, active=tuple(active)), guard=workspaces.stream_of(home))
+    if not active:
+        await _delete_computes(call)
+    await call.execute(DeleteWorkspace(workspace=home, active=tuple(active)))
     name = call.workspace_state.name if call.workspace_state else ""
     released = Context(actor=call.user.actor, command=part_of(call.command, "release-name"), correlation=call.request_id)
     await call.services.executor.execute(SYSTEM, ReleaseWorkspaceName(name=name, workspace=home), released)
     return call.done()
+
+
+async def _check_version(call: Call) -> None:
+    """What If-Match says, before the first of several commits. Raises: VersionConflict."""
+    stream = workspaces.stream_of(call.home)
+    expected = (positions.expected_version(call.headers, stream) or {}).get(stream)
+    actual = await call.services.executor.version(call.home, stream)
+    if expected is not None and expected != actual:
+        raise VersionConflict(stream, expected, actual)
+
+
+async def _delete_computes(call: Call) -> None:
+    cursor: str | None = None
+    while True:
+        found = await computes.page(call.services.pool, call.home, limit=1000, cursor=cursor)
+        for view in found.items:
+            if view.row.deleted_at is None:
+                await call.execute(DeleteCompute(compute=view.row.compute), part=f"delete-compute/{view.row.compute}")
+        if found.next is None:
+            return
+        cursor = found.next
 
 
 async def members(call: Call) -> Response:

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import AsyncIterator, Iterable
 from urllib.parse import quote
 
+import anyio.to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -42,15 +43,16 @@ class _Sink:
 async def archive(blobs: Blobs, workspace: WorkspaceId, files: Iterable[File]) -> AsyncIterator[bytes]:
     """The bytes of a zip with these files. Their paths were checked when the manifest was parsed."""
     sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as made:  # type: ignore[call-overload]  # only `write` is used
-        for file in files:
-            info = zipfile.ZipInfo(file.path, MADE)
-            info.external_attr = (0o100755 if file.executable else 0o100644) << 16
-            info.create_system = 3
-            with made.open(info, "w", force_zip64=file.bytes >= ZIP64_FROM_BYTES) as entry:
-                async for chunk in blobs.open(workspace, file.sha256):
-                    entry.write(chunk)
-                    yield sink.take()
+    made = zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True)  # type: ignore[call-overload]  # only `write` is used
+    for file in files:
+        info = zipfile.ZipInfo(file.path, MADE)
+        info.external_attr = (0o100755 if file.executable else 0o100644) << 16
+        info.create_system = 3
+        with made.open(info, "w", force_zip64=file.bytes >= ZIP64_FROM_BYTES) as entry:
+            async for chunk in blobs.open(workspace, file.sha256):
+                entry.write(chunk)
+                yield sink.take()
+    await anyio.to_thread.run_sync(made.close)
     yield sink.take()
 
 

@@ -108,7 +108,9 @@ class LiveServer:
 
     def client(self, token: str | None = None) -> httpx2.Client:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=20, verify=False)
+        client = httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=20, verify=False)
+        client.event_hooks = {"response": [lambda response: _remember(client, response)]}
+        return client
 
     def command(self, workspace: str, command: Any) -> None:
         """Decides a command behind the API's back, as an actor does."""
@@ -189,6 +191,13 @@ async def _feed(desk: Desk, log: PostgresLog) -> None:
         await desk.hear(CaughtUp(shard))
     async for batch in log.subscribe(dict.fromkeys(range(log.shards), 0)):
         await desk.hear(Batch(batch.shard, batch.recorded, batch.next_offset))
+
+
+def _remember(client: httpx2.Client, response: httpx2.Response) -> None:
+    """As our own client does: the position of the last write goes along with what follows."""
+    position = response.headers.get("foldline-position")
+    if position is not None:
+        client.headers["Foldline-Position"] = position
 
 
 def sha256(content: bytes) -> str:

@@ -133,7 +133,7 @@ SPELLING = [
 NAMES = [
     named(""), named(" "), named("\u200b"), named("\u202eevil"), named("../x"), named("a/b"), named("a\\b"), named("a..b"), named(".a"),
     named("a."), named("a\x00b"), named("a\nb"), named("a b"), named("a" * 256), named("x" * 10_000), named("{{7*7}} "), named("-x"),
-    named("naïve"), named("<img src=x onerror=alert(1)>"),
+    named("naïve"), named("local", "invalid"), named("serverless", "invalid"), named("<img src=x onerror=alert(1)>"),
     job("a display name of zero-width characters", display_name="\u200b\u200d"), job("an empty display name", display_name=""),
     job("a display name of 251 characters", display_name="x" * 251), job("a control character in a tag", tags={"a\x07": "b"}),
     job("a run name with a slash", name="a/b"), job("a run name of 256", name="a" * 256),
@@ -161,7 +161,7 @@ PATHS = [
     manifest("a NUL", "a\x00b"), manifest("a newline", "a\nb"), manifest("a C1 control", "a\u0085b"), manifest("a part of 256 bytes",
     "a" * 256),
     manifest("a part of 256 bytes in UTF-8", "é" * 128), manifest("over 4,096 bytes", "/".join(["é" * 120] * 18)),
-    manifest("10,000 parts", "/".join(["a"] * 10_000), code="invalid_body"), manifest("empty", "", code="invalid_body"),
+    manifest("10,000 parts", "/".join(["a"] * 10_000)), manifest("empty", ""),
     manifest("twice", "a", "a"), manifest("a file that is a folder", "a", "a/b"), manifest("the reverse", "b/c/d", "b/c"),
     manifest("an address", "file:///etc/passwd"), manifest("a chain", "simplecache::file"), manifest("a home", "~/x"),
     post("manifest: a missing file", f"{W}/snapshots", {"files": [file("a")]}, code="missing_blobs"),

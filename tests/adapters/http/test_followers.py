@@ -99,6 +99,9 @@ def test_a_follower_sees_each_state_and_each_line_once_and_then_the_end(server: 
     assert rest[-1].data["complete"] is True
     assert rest[-1].data["exit_code"] == 0
     assert rest[-1].data["offset"] == 35
+    with world.client(world.ours.reader) as client:
+        client.headers["Foldline-Position"] = rest[-1].data["position"]
+        assert client.get(f"/workspaces/ours/jobs/{run}").json()["status"] == "completed"
 
 
 def test_a_follower_that_comes_late_gets_the_whole_log_and_one_that_resumes_gets_the_rest(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from adapters.http.admin import ensure_admin
 from adapters.http.repair import repair_workspaces
-from core.ids import SYSTEM, Stream
+from core.computes import GoneCompute
+from core.ids import SYSTEM, Stream, WorkspaceId
 from core.workspaces import ReserveWorkspaceName
 from tests.adapters.http.live_server import LiveServer, problem
 from tests.adapters.http.world import FACTS, PROTOCOL, World, make_user, ok
@@ -87,7 +88,7 @@ def test_a_workspace_keeps_an_owner(world: World) -> None:
         assert problem(owner.put(f"{W}/members/nobody-at-all", json={"role": "reader"}))["code"] == "not_found"
 
 
-def test_a_workspace_is_deleted_only_when_nothing_runs_and_its_name_is_free_again(world: World) -> None:
+def test_a_workspace_is_deleted_only_when_nothing_runs_and_its_name_is_free_again(server: LiveServer, world: World) -> None:
     with world.client(world.ours.owner) as owner:
         refused = owner.delete(W)
         assert refused.status_code == 409
@@ -96,9 +97,14 @@ def test_a_workspace_is_deleted_only_when_nothing_runs_and_its_name_is_free_agai
         assert "endpoint score" in active
         made = ok(owner.post("/workspaces", json={"name": "short-lived"}), 201)
         assert ok(owner.patch("/workspaces/short-lived", json={"description": "d"}), 200)["description"] == "d"
+        ok(owner.post("/workspaces/short-lived/computes", json={"name": "left"}), 201)
+        stale = owner.delete("/workspaces/short-lived", headers={"If-Match": '"1"'})
+        assert problem(stale)["code"] == "version_conflict"
         gone = owner.delete("/workspaces/short-lived")
         ok(gone, 204)
         assert owner.get("/workspaces/short-lived").status_code == owner.get(f"/workspaces/{made['id']}").status_code == 404
+        compute = server.run(lambda: server.services.executor.state(WorkspaceId(made["id"]), Stream("compute/left")))
+        assert isinstance(compute, GoneCompute)
         position = {"Foldline-Position": gone.headers["foldline-position"]}
         assert "short-lived" not in owner.get("/workspaces", headers=position).text
         again = ok(owner.post("/workspaces", json={"name": "short-lived"}), 201)

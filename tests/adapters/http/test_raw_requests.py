@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from adapters.http import protocol
 from tests.adapters.http.live_server import LiveServer
 from tests.adapters.http.world import World
 
@@ -102,6 +103,15 @@ def test_a_body_that_falls_silent_is_ended_in_time(server: LiveServer, world: Wo
     assert answer.startswith(b"HTTP/1.1 408 "), answer
     assert b'"code": "body_timeout"' in answer
     assert time.monotonic() - began < 5
+
+
+def test_a_head_that_falls_silent_is_ended_in_time(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    for sent in (b"", b"GET /api/v1/me HTTP/1.1\r\nHost: 127"):
+        began = time.monotonic()
+        answer = server.raw(sent, wait_seconds=10)
+        assert answer.startswith(b"HTTP/1.1 408 "), answer
+        assert time.monotonic() - began < 5
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(server: LiveServer, world: World) -> None:
