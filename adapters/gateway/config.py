@@ -154,7 +154,7 @@ def _to(route: Route, backends: Sequence[Backend], weights: Sequence[int]) -> Js
                 "name": "envoy.retry_host_predicates.previous_hosts",
                 "typed_config": {"@type": f"{_TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
             }],
-            "host_selection_retry_max_attempts": 5,
+            "host_selection_retry_max_attempts": 50,  # a dead replica has the fewest requests and is picked again and again
             "retry_back_off": {"base_interval": "0.010s", "max_interval": "0.100s"},
         },
     }}

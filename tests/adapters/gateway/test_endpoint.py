@@ -28,9 +28,9 @@ class Load:
         while not self.over:
             try:
                 answer = await client.post("score", content="1")
-                key = answer.json()["version"] if answer.status_code == 200 else f"{answer.status_code}"
+                key = answer.json()["version"] if answer.status_code == 200 else f"{answer.status_code} {answer.json().get('cause')}"
             except httpx2.TransportError as error:
-                key = type(error).__name__
+                key = repr(error)
             self.answers[key] += 1
             async with self._moved:
                 self._moved.notify_all()
