@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
@@ -22,10 +23,6 @@ from adapters.clock import SystemClock
 from adapters.gateway import EnvoyGateway
 from adapters.http.services import EdgeSettings, Services
 from adapters.http.tokens import node_token
-from adapters.kafka.connection import Connection
-from adapters.kafka.log import KafkaLog
-from adapters.kafka.measurements import KafkaMeasurements
-from adapters.kafka.setup import set_up
 from adapters.nodes.local import LocalNodes
 from adapters.postgres.embedded import PostgresServer
 from adapters.postgres.installation import installation_id
@@ -45,6 +42,10 @@ from foldline.node.sandbox import Sandbox, scrubbed_environment
 from projections.progress import Progress
 from projections.rebuild import Rebuilder
 from projections.runner import Runner
+
+if TYPE_CHECKING:
+    from adapters.kafka.log import KafkaLog
+    from adapters.kafka.measurements import KafkaMeasurements
 
 log = structlog.get_logger()
 BUILDER_UID = 209_999
@@ -164,6 +165,15 @@ async def _open_logs(stack: AsyncExitStack, settings: Settings, database: Databa
     if settings.log == "postgres":
         events = await stack.enter_async_context(PostgresLog(database, clock))
         return Logs(events, await stack.enter_async_context(PostgresMeasurements(database, clock)))
+    return await _open_kafka(stack, settings, database, clock)
+
+
+async def _open_kafka(stack: AsyncExitStack, settings: Settings, database: Database, clock: Clock) -> Logs:
+    from adapters.kafka.connection import Connection  # only here: the embedded default does not pay for them
+    from adapters.kafka.log import KafkaLog
+    from adapters.kafka.measurements import KafkaMeasurements
+    from adapters.kafka.setup import set_up
+
     writer = Connection(
         bootstrap=settings.kafka, username=settings.kafka_user or None, password=_read_secret(settings.kafka_password_file),
     )
