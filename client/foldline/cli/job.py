@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -14,7 +14,9 @@ from foldline.cli.options import COMMON, Common, File, Flag, Name, NoWait, Optio
 from foldline.cli.output import Columns, show, wants_table
 from foldline.cli.progress import bar
 from foldline.cli.session import note, warn, workspace
-from foldline.resources.runs import USER_LOG, Run
+
+if TYPE_CHECKING:
+    from foldline.resources.runs import Run
 
 app = App(name="job", help="Submit jobs; list, follow, compare, download and cancel runs.")
 
@@ -115,13 +117,15 @@ async def stream(name: Name, *, common: Common = COMMON) -> int:
 async def logs(
     name: Name,
     *,
-    file: Annotated[str, Parameter(name="--log-name", help="Which log.")] = USER_LOG,
+    file: Annotated[str | None, Parameter(name="--log-name", help="Which log; the script's own unless told.")] = None,
     attempt: int | None = None,
     common: Common = COMMON,
 ) -> None:
     """Print what is in a run's log now."""
+    from foldline.resources.runs import USER_LOG
+
     async with workspace(common) as place:
-        async for piece in (await place.jobs.get(name)).log_bytes(name=file, attempt=attempt):
+        async for piece in (await place.jobs.get(name)).log_bytes(name=file or USER_LOG, attempt=attempt):
             sys.stdout.buffer.write(piece)
     sys.stdout.flush()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foldline.transfers import Progress, Transfer
+if TYPE_CHECKING:
+    from foldline.transfers import Progress, Transfer
 
 BAR_BYTES = 1 << 16
 """Transfers below this are over before a bar could be seen."""
