@@ -1,6 +1,6 @@
 """Foldline's client. Importing it imports nothing else: training scripts do so in their first line.
 
-- In a script: `log_metric`, `log_metrics`, `log_param`, `log_params`, `set_tag`, `set_tags`.
+- In a script: `log_metric(s)`, `log_param(s)`, `set_tag(s)`, `log_artifact`; `run_id`, `experiment`, `attempt`.
 - From anywhere: `async with foldline.connect() as workspace: run = await workspace.jobs.submit("job.yml")`.
 """
 
@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from foldline.client import connect as connect
     from foldline.problems import FoldlineError as FoldlineError
     from foldline.resources.runs import Run as Run
+    from foldline.script import attempt as attempt
+    from foldline.script import experiment as experiment
+    from foldline.script import log_artifact as log_artifact
     from foldline.script import log_metric as log_metric
     from foldline.script import log_metrics as log_metrics
     from foldline.script import log_param as log_param
     from foldline.script import log_params as log_params
+    from foldline.script import run_id as run_id
     from foldline.script import set_tag as set_tag
     from foldline.script import set_tags as set_tags
 
@@ -30,6 +34,10 @@ _WHERE = {
     "connect": "foldline.client",
     "FoldlineError": "foldline.problems",
     "Run": "foldline.resources.runs",
+    "attempt": "foldline.script",
+    "experiment": "foldline.script",
+    "log_artifact": "foldline.script",
+    "run_id": "foldline.script",
     "log_metric": "foldline.script",
     "log_metrics": "foldline.script",
     "log_param": "foldline.script",
@@ -39,8 +47,8 @@ _WHERE = {
 }
 
 __all__ = [
-    "Client", "FoldlineError", "Run", "Workspace", "__version__", "connect",
-    "log_metric", "log_metrics", "log_param", "log_params", "set_tag", "set_tags",
+    "Client", "FoldlineError", "Run", "Workspace", "__version__", "attempt", "connect", "experiment", "log_artifact", "log_metric",
+    "log_metrics", "log_param", "log_params", "run_id", "set_tag", "set_tags",
 ]  # fmt: skip
 
 

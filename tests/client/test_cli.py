@@ -78,6 +78,14 @@ def test_a_streamed_job_shows_states_and_log_and_ends_as_the_run_did(
     ]
 
 
+def test_a_run_that_shows_its_end_late_is_asked_again_and_its_log_not_told_twice(cli: Cli, server: ScriptedServer) -> None:
+    server.on("GET", f"{JOBS}/amber-otter", Answer(RUN), Answer({**RUN, "status": "finalizing"}), Answer(ENDED))
+    server.on("GET", f"{JOBS}/amber-otter/log", stream(status("running"), piece(0, b"once\n"), status("completed"), END))
+    done = cli("job", "stream", "amber-otter")
+    assert (done.code, done.out) == (0, "once\n")
+    assert len(server.requests("GET", f"{JOBS}/amber-otter/log")) == 1
+
+
 def test_lists_are_tables_json_tsv_yaml_and_queries(cli: Cli, server: ScriptedServer) -> None:
     server.on("GET", JOBS, Answer(page(ENDED, RUN)))
     assert cli("job", "list").out == (

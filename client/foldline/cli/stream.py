@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from foldline.answers import plain
 from foldline.cli.session import note
 from foldline.resources.follow import Interrupted, LogPiece, StatusChange
-from foldline.resources.runs import FINAL
 
 if TYPE_CHECKING:
     from foldline.resources.runs import Run
@@ -121,23 +120,19 @@ async def _follow_environment(run: Run, screen: Screen) -> None:
 
 async def _follow_states_and_log(run: Run, screen: Screen) -> int:
     lost: float | None = None
-    while True:
-        async for happening in run.follow():
-            match happening:
-                case LogPiece(text):
-                    screen.log(text)
-                case StatusChange(status, why):
-                    screen.state(status, why)
-                case Interrupted(reason) if lost is None:
-                    lost = time.monotonic()
-                    screen.note(f"connection lost ({reason}); trying again, the run goes on")
-            if lost is not None and not isinstance(happening, Interrupted):
-                screen.note(f"connected again after {time.monotonic() - lost:.1f} s")
-                lost = None
-        await run.refresh()
-        if run.status in FINAL:
-            break
-        await asyncio.sleep(0.2)
+    async for happening in run.follow():
+        match happening:
+            case LogPiece(text):
+                screen.log(text)
+            case StatusChange(status, why):
+                screen.state(status, why)
+            case Interrupted(reason) if lost is None:
+                lost = time.monotonic()
+                screen.note(f"connection lost ({reason}); trying again, the run goes on")
+        if lost is not None and not isinstance(happening, Interrupted):
+            screen.note(f"connected again after {time.monotonic() - lost:.1f} s")
+            lost = None
+    await run.settle()
     answer = plain(run.answer)
     screen.state(run.status, run.why)
     seconds = answer.get("duration_seconds")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from foldline.answers import plain
 from foldline.connection import Connection, path_of
-from foldline.problems import RunNotSuccessful
+from foldline.problems import RunNotSuccessful, ServerUnavailable
 from foldline.resources.collection import Collection, items, set_fields
 from foldline.resources.follow import Happening, LogPiece, StatusChange, follow
 from foldline.transfers import Progress, RemoteFile, fetch_folder, send_file, store_folder
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FINAL = frozenset({"completed", "failed", "canceled"})
 USER_LOG = "user_logs/std_log.txt"
+SETTLE_SECONDS, SETTLE_TRIES_MAX = 0.1, 300
 
 
 class Run:
@@ -77,18 +78,22 @@ class Run:
 
     async def wait(self, *, check: bool = False) -> Run:
         """Returns once the run is final. Raises: RunNotSuccessful when `check` is set and it did not complete."""
-        while True:
-            async with aclosing(self.follow()) as happenings:
-                async for happening in happenings:
-                    if isinstance(happening, StatusChange) and happening.status in FINAL:
-                        break
-            await self.refresh()
-            if self.status in FINAL:
-                break
-            await asyncio.sleep(0.2)
+        async with aclosing(self.follow()) as happenings:
+            async for happening in happenings:
+                if isinstance(happening, StatusChange) and happening.status in FINAL:
+                    break
+        await self.settle()
         if check and self.status != "completed":
             raise RunNotSuccessful(f"Run {self.name} {self.status}: {self.why}", code=f"run_{self.status}", fields={"run": self.name})
         return self
+
+    async def settle(self) -> Run:
+        """After the stream's end: asks until the run shows its final state. Raises: ServerUnavailable when it does not."""
+        for _ in range(SETTLE_TRIES_MAX):
+            if (await self.refresh()).status in FINAL:
+                return self
+            await asyncio.sleep(SETTLE_SECONDS)
+        raise ServerUnavailable(f"Run {self.name} has ended, but the server still shows it as {self.status}.", code="behind")
 
     async def log_bytes(self, *, name: str = USER_LOG, attempt: int | None = None) -> AsyncIterator[bytes]:
         """What is in the log now, piece by piece."""
