@@ -55,7 +55,7 @@ def _body(code: str, title: str, detail: str) -> Json:
     return {
         "json_format": {
             "type": "about:blank", "title": title, "status": "%RESPONSE_CODE%", "code": code, "detail": detail,
-            "request_id": "%REQ(X-REQUEST-ID)%", "cause": "%RESPONSE_CODE_DETAILS%",
+            "request_id": "%REQ(X-REQUEST-ID)%", "cause": "%RESPONSE_FLAGS%",
         },
         "content_type": "application/problem+json",
     }
