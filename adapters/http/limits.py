@@ -159,7 +159,7 @@ class Fairness:
         return self._count(caller, "expensive", EXPENSIVE_MAX) if expensive else self._count(caller, "all", IN_FLIGHT_MAX)
 
     def follow(self, caller: str) -> AbstractContextManager[None]:
-        """As `hold`, for what stays open: followers and agents that wait for work."""
+        """As `hold`, for what stays open: followers and agents that wait for work. Raises: LimitReached."""
         return self._count(caller, "followers", FOLLOWERS_MAX)
 
     @contextmanager

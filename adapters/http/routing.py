@@ -162,7 +162,7 @@ class Edge:
             elif caller is not None:
                 stack.enter_context(self._fairness.follow(str(caller.actor)))
             response = await route.handler(call)
-            if response is not None and route.expensive:
+            if response is not None and (route.expensive or route.held):
                 await response(scope, wire.receive, wire.send)
                 return None
         return response

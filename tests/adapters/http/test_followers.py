@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from core.runs import GiveUpRun, MarkRunUnreachable, PlaceRun
 from tests.adapters.http.live_server import LiveServer
 from tests.adapters.http.world import PROTOCOL, World, make_user, ok, submit
+from tests.postgres_fixtures import dsn, temporary_folder  # noqa: F401
 
 SSE = {"Accept": "text/event-stream"}
 NAME = "user_logs/std_log.txt"
@@ -213,6 +216,24 @@ def test_a_follower_that_lost_its_membership_is_cut_off_within_five_seconds(serv
             assert [one.name for one in stream][-1] == "closing"
         with world.client(token) as client:
             assert client.get("/workspaces/ours").status_code == 404
+
+
+def test_a_server_that_stops_tells_its_followers_and_is_gone_within_seconds(dsn: str) -> None:  # noqa: F811
+    live = LiveServer(dsn, temporary_folder())
+    live.start()
+    token = live.made.admin_token
+    with live.client(token) as client:
+        ok(client.post("/workspaces", json={"name": "short"}), 201)
+        with client.stream("GET", "/workspaces/short/events", headers=SSE) as response:
+            stream = seen(response)
+            assert next(stream).data["type"] == "foldline.workspace-created"
+            stopping = threading.Thread(target=live.stop)
+            began = time.monotonic()
+            stopping.start()
+            last = list(stream)[-1]
+            stopping.join()
+    assert (last.name, last.data) == ("closing", {"resume": 1})
+    assert time.monotonic() - began < 8
 
 
 def test_metrics_are_seen_as_they_were_sent_with_what_is_no_number(server: LiveServer, world: World, run: str) -> None:
