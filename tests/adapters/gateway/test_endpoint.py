@@ -77,11 +77,13 @@ async def test_a_rolling_update_under_load_fails_no_request(kit: Kit, opened: Op
 
 async def test_traffic_moves_step_by_step_without_a_failed_request(kit: Kit, opened: Opened) -> None:
     blue, green = await opened.run(await kit.order("b", version="1"), await kit.order("g", version="2", deployment="green"))
+    async def share_out(green_share: int) -> None:
+        await opened.gateway.apply([route(("blue", 100 - green_share, [blue.address]), ("green", green_share, [green.address]))])
+
+    await share_out(0)
     async with load(opened) as asked:
-        for share in (0, 10, 50, 90, 100):
-            await opened.gateway.apply([route(("blue", 100 - share, [blue.address]), ("green", share, [green.address]))])
-            if share == 0:
-                asked.answers.clear()
+        for green_share in (0, 10, 50, 90, 100):
+            await share_out(green_share)
             await asked.more(50)
         await asked.more(50, "2")
     assert set(asked.answers) == {"1", "2"}
