@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -18,7 +19,7 @@ from adapters.http.names import people_behind
 from adapters.http.problems import malformed
 from adapters.http.routing import Route
 from core.envelope import spell_time
-from core.errors import NotFound, Refusal
+from core.errors import Behind, NotFound, Refusal
 from core.events import Recorded
 from core.runs import NoRun, stream_of
 from foldline.wire.jobs import Happening
@@ -89,6 +90,8 @@ async def _follow(call: Call, after: int) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     settings = call.services.settings
     with call.live.follow_workspace(call.home) as follower:
+        with contextlib.suppress(Behind):
+            await call.wait_for_everything("journal")
         async for row in _history(call, after):
             after = row.sequence
             yield sse.event("event", _cloud_event_of_row(call, row), after)
@@ -116,6 +119,9 @@ async def _follow(call: Call, after: int) -> AsyncIterator[bytes]:
                 except Refusal:
                     yield sse.event("closing", {"why": "The credential is not valid for this any more."})
                     return
+                async for row in _history(call, after):
+                    after = row.sequence
+                    yield sse.event("event", _cloud_event_of_row(call, row), after)
             if loop.time() >= beat:
                 yield sse.comment("beat")
                 beat = loop.time() + settings.sse_heartbeat_seconds
