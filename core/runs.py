@@ -264,6 +264,8 @@ class Facts:
     files: dict[str, str]
     archived: bool = False
     parent: str | None = None
+    late: frozenset[int] = frozenset()
+    """Attempts that reported after they had stopped to count; one report each is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,8 @@ class Finished:
     facts: Facts
     attempt: int
     outcome: Outcome
+    lost: bool = False
+    """Ended without its agent's word."""
 
 
 Run = NoRun | Queued | Placed | Finished
@@ -340,7 +344,7 @@ def evolve(state: Run, event: Event) -> Run:
         case Queued(), RunEnded():
             return Finished(state.facts, state.attempts, event.outcome)
         case Placed(), RunEnded():
-            return Finished(state.facts, state.attempt, event.outcome)
+            return Finished(state.facts, state.attempt, event.outcome, event.reason == "node_lost")
         case (Queued() | Placed() | Finished()), _:
             return replace(state, facts=_evolve_facts(state.facts, event))
         case _:
@@ -360,6 +364,8 @@ def _evolve_facts(facts: Facts, event: Event) -> Facts:
                 display_name=facts.display_name if event.display_name is None else event.display_name,
                 description=facts.description if event.description is None else event.description,
             )
+        case RunLateReported():
+            return replace(facts, late=facts.late | {event.attempt})
         case RunArchived():
             return replace(facts, archived=True)
         case RunRestored():
@@ -425,6 +431,15 @@ class ReportEnded:
     output_files: int = 0
     output_bytes: int = 0
     sources: tuple[SourceEnd, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepLateReport:
+    """An attempt that does not count any more told how it ended: evidence that changes no outcome."""
+
+    run: str
+    attempt: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -561,7 +576,7 @@ def report_exited(state: Run, command: ReportScriptExited) -> Sequence[Event]:
 
 def report_ended(states: States, command: ReportEnded) -> Decision:
     state: Run = states[stream_of(command.run)]
-    if isinstance(state, Finished) and state.attempt == command.attempt:
+    if isinstance(state, Finished) and state.attempt == command.attempt and not state.lost:
         return {}
     placed = _current(state, command.run, command.attempt)
     if placed.stopping == "preempted" and command.reason == "canceled":
@@ -575,6 +590,23 @@ def report_ended(states: States, command: ReportEnded) -> Decision:
             sources=command.sources,
         )
     return {stream_of(command.run): (*_heard(placed), over), **_freed(states, placed)}
+
+
+def keep_late(state: Run, command: KeepLateReport) -> Sequence[Event]:
+    match state:
+        case NoRun():
+            raise NotFound("run", command.run)
+        case Queued():
+            over = command.attempt <= state.attempts
+        case Placed():
+            over = command.attempt < state.attempt
+        case Finished():
+            over = command.attempt <= state.attempt
+        case _:
+            assert_never(state)
+    if not over or command.attempt in state.facts.late:
+        return ()
+    return (RunLateReported(run=command.run, attempt=command.attempt, message=command.message),)
 
 
 def cancel(state: Run, command: CancelRun) -> Sequence[Event]:
@@ -754,6 +786,7 @@ HANDLERS: tuple[Handler, ...] = (
     one_stream(ReportStarted, lambda c: stream_of(c.run), report_started),
     one_stream(ReportScriptExited, lambda c: stream_of(c.run), report_exited),
     Handler(ReportEnded, _with_node, report_ended),
+    one_stream(KeepLateReport, lambda c: stream_of(c.run), keep_late),
     one_stream(CancelRun, lambda c: stream_of(c.run), cancel),
     one_stream(PreemptRun, lambda c: stream_of(c.run), preempt),
     one_stream(MarkRunUnreachable, lambda c: stream_of(c.run), mark_unreachable),

@@ -23,7 +23,17 @@ from core.execute import Done
 from core.ids import derived_command
 from core.nodes import JoinNode, NodeFacts
 from core.ports import Context
-from core.runs import LogParameters, ReportEnded, ReportScriptExited, ReportStarted, RunPlaced, SourceEnd, UpdateRun, stream_of
+from core.runs import (
+    KeepLateReport,
+    LogParameters,
+    ReportEnded,
+    ReportScriptExited,
+    ReportStarted,
+    RunPlaced,
+    SourceEnd,
+    UpdateRun,
+    stream_of,
+)
 from foldline.wire.nodes import (
     PROTOCOL,
     Assignment,
@@ -136,8 +146,12 @@ async def ended(call: Call) -> Response:
     check_protocol(call)
     wanted, run = await call.body(Ended), call.path["run"]
     state = await call.services.executor.state(call.node.workspace, stream_of(run))
-    if not (isinstance(state, runs.Finished) and state.attempt == wanted.attempt):
-        await holding(call, run, wanted.attempt)
+    if not (isinstance(state, runs.Finished) and state.attempt == wanted.attempt and not state.lost):
+        try:
+            await holding(call, run, wanted.attempt)
+        except StaleAttempt:
+            await _keep_late(call, run, wanted)
+            raise
     if wanted.outputs is not None and await call.services.blobs.size(call.node.workspace, wanted.outputs) is None:
         raise NotFound("snapshot", wanted.outputs)
     return await _report(call, "ended", wanted.attempt, ReportEnded(
@@ -145,6 +159,14 @@ async def ended(call: Call) -> Response:
         outputs=wanted.outputs, output_files=wanted.output_files, output_bytes=wanted.output_bytes,
         sources=tuple(SourceEnd(source=one.source, last_sequence=one.last_sequence, digest=one.digest) for one in wanted.sources),
     ))
+
+
+async def _keep_late(call: Call, run: str, wanted: Ended) -> None:
+    """What an attempt tells that does not count any more is kept as evidence, when it was this node's."""
+    told = await call.services.log.read(call.node.workspace, stream_of(run))
+    if any(isinstance(one.event, RunPlaced) and (one.event.attempt, one.event.node) == (wanted.attempt, call.node.node) for one in told):
+        message = f"Attempt {wanted.attempt} reported later that it had ended as {wanted.outcome}: {wanted.message}"
+        await _report(call, "late", wanted.attempt, KeepLateReport(run=run, attempt=wanted.attempt, message=message))
 
 
 async def parameters(call: Call) -> Response:

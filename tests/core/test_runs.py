@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core import runs
@@ -16,6 +18,7 @@ from core.runs import (
     CancelRun,
     GiveUpRun,
     JobSpec,
+    KeepLateReport,
     LogParameters,
     MarkRunReachable,
     MarkRunUnreachable,
@@ -281,7 +284,8 @@ def test_a_node_that_was_never_wanted_cannot_be_lost() -> None:
 
 def test_what_comes_after_the_end_changes_no_outcome() -> None:
     late = finished.given(RunLateReported(run=R, attempt=1, message="exit code 1 after the end"))
-    assert late.state() == finished.state()
+    before = finished.state()
+    assert late.state() == replace(before, facts=replace(before.facts, late=frozenset({1})))
 
 
 # -- beside the phases ---------------------------------------------------------------------------------------------------
@@ -314,6 +318,16 @@ def test_a_run_is_archived_and_restored_in_any_phase() -> None:
         archived.when(RestoreRun(run=R)).then_once(RunRestored(run=R))
     home.when(ArchiveRun(run=R)).then_rejected(NotFound, what="run")
     home.when(RestoreRun(run=R)).then_rejected(NotFound, what="run")
+
+
+def test_a_lost_attempt_that_reports_later_is_kept_once_as_evidence_and_changes_no_outcome() -> None:
+    late = KeepLateReport(run=R, attempt=1, message="it had completed")
+    lost = running.given(RunEnded(run=R, attempt=1, outcome="failed", reason="node_lost", message="gone"))
+    kept = lost.when(late).then_once(RunLateReported(run=R, attempt=1, message="it had completed"))
+    assert runs.status(kept.state()) == "failed"
+    lost.when(ReportEnded(run=R, attempt=1, outcome="completed", reason="succeeded", message="")).then_rejected(StaleAttempt, run=R)
+    running.when(late).then_nothing()
+    home.when(late).then_rejected(NotFound, what="run")
 
 
 def test_every_status_that_people_see_comes_from_one_event() -> None:
