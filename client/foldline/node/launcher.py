@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from foldline.node import supervise
 
 READ_MAX = 1 << 16
+HALT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +137,17 @@ class Supervised:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """At once, without an exit; bubblewrap dies with its parent and takes the script along."""
+        """At once, without an exit; bubblewrap dies with its parent and takes the script along.
+
+        Halted first: killed between its fork and bubblewrap's request to die with it, it would leave the script behind.
+        """
         pid = self.process()
         if pid is None:
             return
+        self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + HALT_SECONDS
+        while supervise.state(pid) not in ("T", "") and time.monotonic() < deadline:
+            time.sleep(0.0005)
         members = supervise.descendants(pid)
         self._signal(signal.SIGKILL)
         for member in members:

@@ -76,12 +76,21 @@ def _exactly(source: int, count: int) -> bytes:
 
 def start_time(pid: int) -> str:
     """Clock ticks since boot at which the process started, '' when it is over: pid and this name a process for good."""
+    fields = _facts(pid)
+    return "" if fields[0] in ("", "Z") else fields[19]
+
+
+def state(pid: int) -> str:
+    """Its one-letter state, '' when there is no such process."""
+    return _facts(pid)[0]
+
+
+def _facts(pid: int) -> list[str]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-            return "" if fields[0] == b"Z" else fields[19].decode()
-    except (OSError, IndexError):
-        return ""
+            return file.read().rpartition(b")")[2].decode().split()
+    except OSError:
+        return [""]
 
 
 class Supervisor:
