@@ -21,6 +21,7 @@ Json = dict[str, Any]
 
 _TYPE = "type.googleapis.com/envoy"
 ROUTE_CONFIG = "scoring"
+CERTIFICATE = "gateway"
 DEPLOYMENT_HEADER = "azureml-model-deployment"
 NOT_RUN_HEADER = "x-foldline-not-run"
 """A worker's answer carries it when the script never saw the request, so that it may go to another replica."""
@@ -43,6 +44,10 @@ class Files:
         return self.folder / "xds" / "clusters" / "clusters.json"
 
     @property
+    def secrets(self) -> Path:
+        return self.folder / "xds" / "secrets" / "secrets.json"
+
+    @property
     def bootstrap(self) -> Path:
         return self.folder / "xds" / "bootstrap.json"
 
@@ -51,12 +56,12 @@ class Files:
         return self.folder / "xds" / "admin.sock"
 
 
-def bootstrap(files: Files, *, host: str, port: int, body_bytes_max: int) -> Json:
+def bootstrap(files: Files, *, host: str, port: int, body_bytes_max: int, tls: bool = False) -> Json:
     return {
         "node": {"id": "foldline-gateway", "cluster": "foldline"},
         "admin": {"address": {"pipe": {"path": str(files.admin), "mode": 0o600}}},
         "dynamic_resources": {"cds_config": _watched(files.clusters)},
-        "static_resources": {"listeners": [_listener(files, host, port, body_bytes_max)]},
+        "static_resources": {"listeners": [_listener(files, host, port, body_bytes_max, tls)]},
         "overload_manager": {
             "resource_monitors": [{
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
@@ -88,6 +93,12 @@ def clusters_response(routes: Sequence[Route]) -> Json:
         _cluster_name(route, backend): _cluster(_cluster_name(route, backend), backend.addresses)
         for route in routes for backend in route.backends if backend.addresses
     })
+
+
+def secrets_response(certificate: str, key: str) -> Json:
+    """The gateway's certificate with its key (PEM); a renewed one holds for new connections, without a restart."""
+    pair = {"certificate_chain": {"inline_string": certificate}, "private_key": {"inline_string": key}}
+    return _response([{"@type": f"{_TYPE}.extensions.transport_sockets.tls.v3.Secret", "name": CERTIFICATE, "tls_certificate": pair}])
 
 
 def clusters_of(clusters: Mapping[str, Json]) -> Json:
@@ -204,16 +215,32 @@ def _cluster(name: str, addresses: Sequence[str]) -> Json:
     }
 
 
-def _listener(files: Files, host: str, port: int, body_bytes_max: int) -> Json:
+def _listener(files: Files, host: str, port: int, body_bytes_max: int, tls: bool) -> Json:
+    chain: Json = {"filters": [{
+        "name": "envoy.filters.network.http_connection_manager", "typed_config": _connection_manager(files, body_bytes_max),
+    }]}
+    if tls:
+        chain["transport_socket"] = _tls(files)
     return {
         "name": "scoring",
         "address": {"socket_address": {"address": host, "port_value": port}},
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": 1024 * 1024,
-        "filter_chains": [{"filters": [{
-            "name": "envoy.filters.network.http_connection_manager",
-            "typed_config": _connection_manager(files, body_bytes_max),
-        }]}],
+        "filter_chains": [chain],
+    }
+
+
+def _tls(files: Files) -> Json:
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "alpn_protocols": ["http/1.1"],
+                "tls_certificate_sds_secret_configs": [{"name": CERTIFICATE, "sds_config": _watched(files.secrets)}],
+            },
+        },
     }
 
 

@@ -16,8 +16,18 @@ from urllib.parse import quote
 
 import structlog
 
-from adapters.gateway import admin
-from adapters.gateway.config import ROUTE_CONFIG, Files, Json, bootstrap, clusters_of, clusters_response, named, routes_response
+from adapters.gateway import admin, tls
+from adapters.gateway.config import (
+    ROUTE_CONFIG,
+    Files,
+    Json,
+    bootstrap,
+    clusters_of,
+    clusters_response,
+    named,
+    routes_response,
+    secrets_response,
+)
 from adapters.gateway.process import EnvoyProcess, GatewayUser
 from core.errors import Unavailable
 from core.ports import Route
@@ -34,12 +44,14 @@ class EnvoyGateway:
 
     def __init__(
         self, directory: Path, *, host: str = "127.0.0.1", port: int = 8322, user: GatewayUser | None = None, concurrency: int = 1,
-        body_bytes_max: int = BODY_BYTES_MAX,
+        body_bytes_max: int = BODY_BYTES_MAX, certificate: Path | None = None, key: Path | None = None,
     ) -> None:
-        """`port` 0 takes a free one, and the same again after a restart."""
+        """`port` 0 takes a free one, and the same again after a restart. With `certificate` and `key` (PEM files) it speaks TLS,
+        without them only on loopback: else `async with` raises Invalid."""
         self.user = user or GatewayUser.for_this_process()
         self._files = Files(directory.absolute())
         self._host, self._port, self._body_bytes_max = host, port, body_bytes_max
+        self._tls = (certificate, key) if certificate is not None and key is not None else None
         self._applying = asyncio.Lock()
         self._envoy = EnvoyProcess(self._files, self.user, concurrency=concurrency)
         self._stack = contextlib.AsyncExitStack()
@@ -53,7 +65,7 @@ class EnvoyGateway:
         return self._envoy.pid
 
     async def __aenter__(self) -> Self:
-        """Raises: Unavailable when Envoy does not start, with the reason."""
+        """Raises: Unavailable when Envoy does not start, with the reason; Invalid when it must not listen so."""
         self._lay_out()
         await self._envoy.begin()
         tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -69,8 +81,8 @@ class EnvoyGateway:
         await self._envoy.stop()
 
     def scoring_uri(self, workspace_name: str, endpoint: str) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}/endpoints/{quote(workspace_name)}/{quote(endpoint)}/score"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{tls.named(self._host)}:{self._port}/endpoints/{quote(workspace_name)}/{quote(endpoint)}/score"
 
     async def apply(self, routes: Sequence[Route]) -> None:
         """Makes exactly these routes served; returns once Envoy has taken them. Nothing is written when nothing changes.
@@ -120,26 +132,30 @@ class EnvoyGateway:
 
     def _lay_out(self) -> None:
         """Makes the folders and files that Envoy reads at its start; what was served before the restart stays."""
-        folder = self._files.folder
+        folder, address = self._files.folder, tls.listening(self._host, self._tls is not None)
+        certified = None if self._tls is None else secrets_response(*tls.pair(*self._tls))
         if len(os.fsencode(self._files.admin)) > SOCKET_PATH_MAX:
             raise Unavailable(f"The data folder's path is too long for a Unix socket below it: {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
-        for inner in (self._files.bootstrap.parent, self._files.routes.parent, self._files.clusters.parent):
+        watched = (self._files.routes, self._files.clusters, self._files.secrets)
+        for inner in (self._files.bootstrap.parent, *(file.parent for file in watched)):
             inner.mkdir(exist_ok=True)
             self.user.give(inner, 0o700)
-        self._port = self._port or self._free_port()
-        fixed = bootstrap(self._files, host=self._host, port=self._port, body_bytes_max=self._body_bytes_max)
+        self._port = self._port or self._free_port(address)
+        fixed = bootstrap(self._files, host=address, port=self._port, body_bytes_max=self._body_bytes_max, tls=certified is not None)
         self._write(self._files.bootstrap, fixed)
+        if certified is not None and _read(self._files.secrets) != certified:
+            self._write(self._files.secrets, certified)
         for file, empty in ((self._files.clusters, clusters_response(())), (self._files.routes, routes_response(()))):
             if not _read(file):
                 self._write(file, empty)
 
-    def _free_port(self) -> int:
+    def _free_port(self, address: str) -> int:
         kept = self._files.folder / "port"
         with contextlib.suppress(OSError, ValueError):
             return int(kept.read_text())
-        with socket.create_server((self._host, 0)) as probe:
+        with socket.create_server((address, 0)) as probe:
             port = int(probe.getsockname()[1])
         kept.write_text(str(port))
         return port

@@ -7,7 +7,9 @@ import collections
 import os
 import signal
 import socket
+import ssl
 import stat
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -18,7 +20,7 @@ import httpx2
 import pytest
 
 from adapters.gateway import EnvoyGateway, GatewayUser
-from core.errors import Unavailable
+from core.errors import Invalid, Unavailable
 from core.ports import Route
 from tests.adapters.serving.kit import KEYS, route
 from tests.adapters.serving.workers import Worker, worker
@@ -272,3 +274,53 @@ async def test_what_envoy_refuses_changes_nothing(gateway: EnvoyGateway, blue: W
         assert (await caller.post("score", content="1")).status_code == 200
         await gateway.apply([replace(good, keys=("new",))])
         assert (await caller.post("score", content="1")).status_code == 401
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A self-signed pair for 127.0.0.1."""
+    files = folder / f"{name}.crt", folder / f"{name}.key"
+    subprocess.run([
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+        "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(files[0]), "-keyout", str(files[1]),
+    ], check=True, capture_output=True)
+    return files
+
+
+async def test_it_speaks_tls_and_takes_a_renewed_certificate_without_a_restart(tmp_path: Path, blue: Worker) -> None:
+    with tempfile.TemporaryDirectory(prefix="foldline-gateway-") as folder:
+        pids = set()
+        for name in ("first", "renewed"):
+            files = certificate(tmp_path, name)
+            trust = ssl.create_default_context(cafile=str(files[0]))
+            async with EnvoyGateway(Path(folder), port=0, user=OURS, certificate=files[0], key=files[1]) as gateway:
+                await gateway.apply([route(("blue", 100, [str(blue.socket)]))])
+                uri = gateway.scoring_uri("team", "digits")
+                assert uri.startswith("https://127.0.0.1:")
+                async with httpx2.AsyncClient(verify=trust, trust_env=False) as caller, asyncio.timeout(10):
+                    while True:
+                        try:
+                            answer = await caller.post(uri, content="1", headers={"authorization": f"Bearer {KEYS[0]}"})
+                            break
+                        except httpx2.ConnectError:  # the renewed certificate is on its way
+                            await asyncio.sleep(0.01)
+                assert answer.status_code == 200
+                with pytest.raises(httpx2.TransportError):
+                    async with httpx2.AsyncClient(trust_env=False) as plain:
+                        await plain.get(uri.replace("https:", "http:"))
+                pids.add(gateway.pid)
+        assert len(pids) == 1
+        await gateway.shut_down()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+async def test_keys_never_cross_a_network_unencrypted(tmp_path: Path, host: str) -> None:
+    with pytest.raises(Invalid):
+        await EnvoyGateway(tmp_path / "g", host=host, port=0, user=OURS).__aenter__()
+    assert not (tmp_path / "g").exists()
+
+
+async def test_a_certificate_that_is_none_is_told_in_a_sentence(tmp_path: Path) -> None:
+    first, second = certificate(tmp_path, "first"), certificate(tmp_path, "second")
+    for files in ((first[0], second[1]), (tmp_path / "none", first[1])):
+        with pytest.raises(Invalid, match="certificate"):
+            await EnvoyGateway(tmp_path / "g", port=0, user=OURS, certificate=files[0], key=files[1]).__aenter__()

@@ -30,6 +30,9 @@ class Frame:
 
     columns = ("a",)
 
+    def __repr__(self) -> str:
+        return "Frame()"
+
     def to_dict(self, orient: str = "dict") -> object:
         return [{"a": 1.0}, {"a": math.nan}] if orient == "records" else {}
 
