@@ -16,8 +16,8 @@ from typing import Any
 
 from core.catalogue import HANDLERS, kind_of
 from core.decider import Decision, State
-from core.errors import CommandReused, Refusal, Unavailable, VersionConflict
-from core.events import Recorded
+from core.errors import CommandReused, Refusal, Unavailable, UnreadableHistory, VersionConflict
+from core.events import Recorded, Unreadable
 from core.ids import CommandId, Position, Stream, WorkspaceId, shard_of
 from core.ports import Commit, Committed, Context, EventLog, StreamWrite
 
@@ -47,9 +47,14 @@ class _Workspace:
     writing: dict[Stream, int] = field(default_factory=dict)
     """How many commits in flight write each stream."""
     commands: dict[CommandId, tuple[str, asyncio.Future[Committed]]] = field(default_factory=dict)
-    last: asyncio.Future[Committed] | None = None
+    in_flight: dict[asyncio.Future[Committed], None] = field(default_factory=dict)
+    """In the order of their append; one may fail while an earlier one's outcome is still open."""
     generation: int = 0
     position: Position | None = None
+
+    @property
+    def last(self) -> asyncio.Future[Committed] | None:
+        return next(reversed(self.in_flight), None)
 
 
 class Executor:
@@ -68,7 +73,8 @@ class Executor:
         `expected` are versions that the caller has seen (If-Match). The same command id with the same `request_hash` (by
         default the hash of the command) answers what was recorded the first time.
 
-        Raises: any Refusal of the decision, VersionConflict, CommandReused, KeyExpired, EventTooLarge, Unavailable, OutcomeUnknown.
+        Raises: any Refusal of the decision, VersionConflict, CommandReused, KeyExpired, EventTooLarge, UnreadableHistory, Unavailable,
+        OutcomeUnknown.
         """
         digest = request_hash or hash_of(command)
         home = self._workspaces.setdefault(workspace, _Workspace())
@@ -85,12 +91,17 @@ class Executor:
                         decision = await self._decide(home, workspace, command, expected or {})
                     except Refusal as error:
                         refusal = error
-                if decision:
+                if decision and home.generation == generation:  # else a commit that it saw was lost while it was made
                     pending = self._append(home, workspace, context, digest, decision)
             if twin is not None:  # in flight: looked up under the lock, so that it is here or in the log, never in between
                 if twin[0] != digest:
                     raise CommandReused(context.command)
-                return _done(await asyncio.shield(twin[1]), again=True)
+                try:
+                    return _done(await asyncio.shield(twin[1]), again=True)
+                except VersionConflict:
+                    if expected:
+                        raise
+                    continue
             if pending is not None:
                 try:
                     return _done(await asyncio.shield(pending))
@@ -109,7 +120,10 @@ class Executor:
         raise Unavailable("Too many changes at once; try again.")
 
     async def state(self, workspace: WorkspaceId, stream: Stream) -> State:
-        """The stream's state as the next decision would see it: for checks that must not lag, such as access."""
+        """The stream's state as the next decision would see it: for checks that must not lag, such as access.
+
+        Raises: UnreadableHistory, and what the log raises.
+        """
         home = self._workspaces.setdefault(workspace, _Workspace())
         known = home.streams.get(stream)
         if known is not None:
@@ -160,7 +174,7 @@ class Executor:
         if known is not None:
             home.streams.move_to_end(stream)
             return known
-        while stream in home.writing and home.last is not None:
+        while stream in home.writing:
             await _durable(home.last)
         loaded = _fold(stream, await self._log.read(workspace, stream))
         home.streams[stream] = loaded
@@ -182,21 +196,19 @@ class Executor:
                 loaded.state = evolve(loaded.state, event)
             loaded.version += len(write.events)
             home.writing[write.stream] = home.writing.get(write.stream, 0) + 1
-        home.last = pending
+        home.in_flight[pending] = None
         home.commands[context.command] = (digest, pending)
         pending.add_done_callback(lambda _: self._finish(home, context.command, writes, pending))
         return pending
 
     def _finish(self, home: _Workspace, command: CommandId, writes: tuple[StreamWrite, ...], pending: asyncio.Future[Committed]) -> None:
         home.commands.pop(command, None)
+        home.in_flight.pop(pending, None)
         for write in writes:
             home.writing[write.stream] -= 1
             if not home.writing[write.stream]:
                 del home.writing[write.stream]
-        failed = pending.cancelled() or pending.exception() is not None
-        if failed and home.last is pending:
-            home.last = None
-        if failed or pending.result().again:
+        if pending.cancelled() or pending.exception() is not None or pending.result().again:
             home.streams.clear()
             home.generation += 1
         else:
@@ -215,9 +227,12 @@ def hash_of(command: Any) -> str:
 
 
 def _fold(stream: Stream, recorded: Any) -> _Loaded:
+    """Raises: UnreadableHistory."""
     kind = kind_of(stream)
     state, version = kind.initial, 0
     for one in recorded:
+        if isinstance(one.event, Unreadable):
+            raise UnreadableHistory(stream, one.event.type, one.event.reason)
         state, version = kind.evolve(state, one.event), one.version
     return _Loaded(state, version)
 

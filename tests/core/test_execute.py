@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,13 +12,15 @@ from adapters.memory.log import MemoryLog
 from core.computes import CreateCompute
 from core.environments import EnvironmentSpec
 from core.errors import AlreadyExists, CommandReused, NotFound, Unavailable, VersionConflict
+from core.events import Recorded
 from core.execute import Done, Executor
 from core.experiments import ArchiveExperiment, CreateExperiment
 from core.ids import ActorId, CommandId, Stream, WorkspaceId
 from core.models import RegisterModel
-from core.ports import Commit, Committed, Context
-from core.runs import CancelRun, JobSpec, SubmitRun
+from core.ports import Clock, Commit, Committed, Context
+from core.runs import CancelRun, JobSpec, PlaceRun, ReportEnded, ReportScriptExited, SubmitRun
 from tests.actors.world import StillClock
+from tests.actors.world import join as join_node
 
 W = WorkspaceId("ws-1")
 JOB = JobSpec(command="true", environment=EnvironmentSpec())
@@ -29,6 +31,17 @@ class HeldLog(MemoryLog):
 
     held = False
     failure: Exception | None = None
+    slow: Stream | None = None
+    """Reading this stream waits for `read_on`."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.read_on = asyncio.Event()
+
+    async def read(self, workspace: WorkspaceId, stream: Stream, after: int = 0) -> Sequence[Recorded]:
+        if stream == self.slow:
+            await self.read_on.wait()
+        return await super().read(workspace, stream, after)
 
     def _commit(self, number: int) -> None:
         if self.failure is not None:
@@ -38,6 +51,12 @@ class HeldLog(MemoryLog):
                 one.fail(self.failure)
         elif not self.held:
             super()._commit(number)
+
+    def fail_the_last(self, failure: Exception) -> None:
+        """As when a writer loses its connection: what waits behind the group is refused before the group's outcome is known."""
+        waiting = next(queue for queue in self._queues if queue).pop()
+        self._doubt.rise({waiting.commit.workspace})
+        waiting.fail(failure)
 
     def let_go(self) -> None:
         self.held = False
@@ -132,6 +151,46 @@ async def test_a_refusal_that_rests_on_what_was_lost_is_not_told(executor: Execu
     assert len((await second).recorded) == 2
 
 
+async def test_a_later_commit_that_fails_does_not_hide_one_whose_outcome_is_still_open(executor: Executor, log: HeldLog) -> None:
+    await make_compute(executor)
+    log.held = True
+    first = asyncio.ensure_future(executor.execute(W, submit("amber"), context("one")))
+    await settle()
+    second = asyncio.ensure_future(executor.execute(W, submit("birch"), context("two")))
+    await settle()
+    log.fail_the_last(Unavailable("The database failed."))
+    with pytest.raises(Unavailable):
+        await second
+    cancel = asyncio.ensure_future(executor.execute(W, CancelRun(run="amber"), context("three")))
+    await settle()
+    assert not cancel.done()
+    log.let_go()
+    await first
+    assert [one.event.type for one in (await cancel).recorded] == ["run-ended"]
+
+
+async def test_a_decision_made_while_what_it_saw_was_lost_is_made_again(log: HeldLog) -> None:
+    executor = Executor(log)
+    await make_compute(executor)
+    for number, command in enumerate((join_node("node-1"), submit("amber"), PlaceRun(run="amber", node="node-1", reason="room"))):
+        await executor.execute(W, command, context(f"made-{number}"))
+    executor.forget()
+    log.held, log.slow = True, Stream("node/node-1")
+    exited = asyncio.ensure_future(executor.execute(W, ReportScriptExited(run="amber", attempt=1, exit_code=0), context("exited")))
+    await settle()
+    ended = asyncio.ensure_future(executor.execute(
+        W, ReportEnded(run="amber", attempt=1, outcome="completed", reason="succeeded", message=""), context("ended"),
+    ))
+    await settle()
+    log.fail_the_last(Unavailable("The database failed."))
+    with pytest.raises(Unavailable):
+        await exited
+    log.read_on.set()
+    await settle()
+    log.let_go()
+    assert [(one.event.type, one.version) for one in (await ended).recorded] == [("run-ended", 3), ("slot-freed", 3)]
+
+
 async def test_an_append_that_failed_leaves_nothing_in_the_states(executor: Executor, log: HeldLog) -> None:
     await make_compute(executor)
     log.failure = Unavailable("The disk is full.")
@@ -161,6 +220,19 @@ async def test_the_same_command_id_in_flight_waits_for_the_first(executor: Execu
     first, second = [await one for one in both]
     assert first.recorded == second.recorded
     assert (first.again, second.again) == (False, True)
+
+
+async def test_the_same_command_id_in_flight_outlives_a_conflict_that_nobody_asked_about(log: HeldLog) -> None:
+    executor = Executor(log)
+    await make_compute(executor)
+    log.held = True
+    both = [asyncio.ensure_future(executor.execute(W, submit("amber"), context("one"))) for _ in range(2)]
+    await settle()
+    log.fail_the_last(VersionConflict(Stream("run/amber"), 0, 1))
+    await settle()
+    log.let_go()
+    first, second = [await one for one in both]
+    assert first.recorded == second.recorded
 
 
 @pytest.mark.parametrize("in_flight", [True, False])
