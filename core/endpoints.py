@@ -323,7 +323,7 @@ def request(states: States, command: RequestDeployment) -> Decision:
     known = endpoint.deployments.get(command.deployment, Deployment(None, None, None, 0))
     wanted = known.rolling or known.current
     if wanted is not None and wanted.spec == command.spec:
-        return {}
+        return _all_traffic(endpoint, command, known)
     if wanted is not None and command.create_only:
         raise AlreadyExists("deployment", command.deployment)
     revision = known.highest + 1
@@ -342,6 +342,13 @@ def request(states: States, command: RequestDeployment) -> Decision:
         endpoint=command.endpoint, deployment=command.deployment, revision=revision,
     ))
     return made
+
+
+def _all_traffic(endpoint: Open, command: RequestDeployment, known: Deployment) -> Decision:
+    """What is deployed already gets the traffic that is asked for; what is on its way gets it as its own request said."""
+    if not command.all_traffic or command.create_only or known.rolling is not None or endpoint.traffic == {command.deployment: 100}:
+        return {}
+    return {stream_of(command.endpoint): (TrafficSet(endpoint=command.endpoint, traffic={command.deployment: 100}),)}
 
 
 def report_ready(states: States, command: ReportReplicaReady) -> Decision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from typing import Literal
 
 from starlette.responses import Response
@@ -78,7 +79,7 @@ async def delete(call: Call) -> Response:
     done = await call.execute(DeleteEndpoint(endpoint=name), guard=stream_of(name))
     if not done.recorded and not isinstance(state, core_endpoints.Open):
         raise NotFound("endpoint", name)
-    if isinstance(state, core_endpoints.Open):
+    if isinstance(state, core_endpoints.Open) and not done.again:  # repeated, it may be another endpoint that has the name by now
         await _drop_keys(call, [state.primary_key, state.secondary_key])
     return call.done()
 
@@ -90,12 +91,19 @@ async def keys(call: Call) -> Response:
 async def regenerate(call: Call) -> Response:
     wanted, name = await call.body(KeyRegenerate), call.path["endpoint"]
     before = await _open(call)
-    reference, _ = await _new_key(call, name, wanted.key_type)
-    await call.execute(RegenerateKey(endpoint=name, which=wanted.key_type, reference=reference), guard=stream_of(name))
-    old = before.primary_key if wanted.key_type == "primary" else before.secondary_key
-    if old != reference:
-        await _drop_keys(call, [old])
-    return call.answer(await _keys(call, await _open(call)))
+    reference, new = await _new_key(call, name, wanted.key_type)
+    worthless = {reference} if new else set()
+    try:
+        done = await call.execute(RegenerateKey(endpoint=name, which=wanted.key_type, reference=reference), guard=stream_of(name))
+        if not done.again:
+            worthless.add(before.primary_key if wanted.key_type == "primary" else before.secondary_key)
+    except Refusal as refusal:
+        if not isinstance(refusal, Unavailable):
+            await _drop_keys(call, worthless)
+        raise
+    now = await _open(call)
+    await _drop_keys(call, worthless - {now.primary_key, now.secondary_key})
+    return call.answer(await _keys(call, now))
 
 
 async def put_deployment(call: Call) -> Response:
@@ -165,7 +173,7 @@ async def _new_key(call: Call, endpoint: str, which: Literal["primary", "seconda
     return reference, True
 
 
-async def _drop_keys(call: Call, references: list[str]) -> None:
+async def _drop_keys(call: Call, references: Iterable[str]) -> None:
     for reference in references:
         await call.services.vault.delete(call.home, reference)
 

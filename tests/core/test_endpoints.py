@@ -116,6 +116,12 @@ def test_all_traffic_goes_to_a_deployment_that_asked_for_it_once_it_is_ready() -
     given.when(report_ready(1, "r1")).then_once(replica_ready(1, "r1"), ready, TrafficSet(endpoint=E, traffic={D: 100}))
 
 
+def test_all_traffic_goes_to_a_deployment_that_is_ready_already() -> None:
+    after = serving.when(wish(all_traffic=True)).then_once(TrafficSet(endpoint=E, traffic={D: 100}))
+    after.when(wish(all_traffic=False)).then_nothing()
+    serving.when(wish(all_traffic=True, create_only=True)).then_nothing()
+
+
 def test_the_next_revision_takes_over_and_releases_the_one_before_it() -> None:
     after = serving.when(wish(2)).then_once_in({f"endpoint/{E}": [requested(2, 2)], M: [used(2, 2)]})
     assert after.state().deployments[D].current.number == 1

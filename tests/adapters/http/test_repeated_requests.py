@@ -108,6 +108,28 @@ def test_endpoint_keys_survive_a_repeated_creation(world: World) -> None:
         ok(client.delete(f"{W}/online-endpoints/keyed"), 204)
 
 
+def test_a_change_of_keys_that_is_repeated_late_harms_no_newer_key(world: World) -> None:
+    with world.client(world.ours.owner) as client:
+        change, sent = f"{W}/online-endpoints/rekeyed/keys/regenerate", {"key_type": "primary"}
+        ok(client.post(f"{W}/online-endpoints", json={"name": "rekeyed"}), 201)
+        first = ok(client.post(change, json=sent, headers=key("rekey-1")), 200)
+        assert ok(client.post(change, json=sent, headers=key("rekey-1")), 200) == first
+        second = ok(client.post(change, json=sent, headers=key("rekey-2")), 200)
+        assert second["primary_key"] not in ("", first["primary_key"])
+        assert ok(client.post(change, json=sent, headers=key("rekey-1")), 200) == second
+        assert ok(client.get(f"{W}/online-endpoints/rekeyed/keys"), 200) == second
+        ok(client.delete(f"{W}/online-endpoints/rekeyed"), 204)
+
+
+def test_a_deletion_that_is_repeated_late_takes_no_key_from_a_newer_endpoint(world: World) -> None:
+    with world.client(world.ours.owner) as client:
+        for _ in range(2):
+            ok(client.post(f"{W}/online-endpoints", json={"name": "renewed"}), 201)
+            ok(client.delete(f"{W}/online-endpoints/renewed", headers=key("delete-renewed")), 204)
+        assert all(ok(client.get(f"{W}/online-endpoints/renewed/keys"), 200).values())
+        ok(client.delete(f"{W}/online-endpoints/renewed"), 204)
+
+
 def test_a_read_that_carries_the_position_of_a_write_sees_it(world: World) -> None:
     with world.client(world.ours.owner) as client, world.client(world.ours.reader) as reader:
         for number in range(20):
