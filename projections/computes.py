@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -64,8 +63,8 @@ TABLE: Table[ComputeRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace, recorded.event.compute),)  # type: ignore[attr-defined]  # `hears` lets only such events in
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace, recorded.event.compute)  # type: ignore[attr-defined]  # `hears` lets only such events in
 
 
 def fold(row: ComputeRow | None, recorded: Recorded) -> ComputeRow | None:
@@ -92,7 +91,7 @@ def fold(row: ComputeRow | None, recorded: Recorded) -> ComputeRow | None:
             return row
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset(computes.EVENTS))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset(computes.EVENTS))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 _COUNTED = f"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -100,8 +99,8 @@ TABLE: Table[EndpointRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace, recorded.event.endpoint),)  # type: ignore[attr-defined]  # `hears` lets only such events in
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace, recorded.event.endpoint)  # type: ignore[attr-defined]  # `hears` lets only such events in
 
 
 def fold(row: EndpointRow | None, recorded: Recorded) -> EndpointRow | None:
@@ -183,7 +182,7 @@ def _revision(document: dict[str, Any] | None) -> RevisionView | None:
     return RevisionView(document["number"], DeploymentSpec.model_validate(document["spec"]), tuple(document["ready"]))
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset(endpoints.EVENTS))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset(endpoints.EVENTS))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 GET = f"SELECT {TABLE.selected} FROM {TABLE.sql_name} WHERE workspace = $1 AND endpoint = $2"  # noqa: S608  names of ours

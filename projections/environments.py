@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,9 +43,9 @@ TABLE: Table[EnvironmentRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
+def key_of(recorded: Recorded) -> Key:
     event = recorded.event
-    return ((recorded.workspace, event.environment, event.version),)  # type: ignore[attr-defined]  # `hears` lets only such in
+    return (recorded.workspace, event.environment, event.version)  # type: ignore[attr-defined]  # `hears` lets only such in
 
 
 def fold(row: EnvironmentRow | None, recorded: Recorded) -> EnvironmentRow | None:
@@ -60,7 +59,7 @@ def fold(row: EnvironmentRow | None, recorded: Recorded) -> EnvironmentRow | Non
             return row
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset({EnvironmentVersionRegistered}))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset({EnvironmentVersionRegistered}))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 GET = f"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,8 +34,8 @@ TABLE: Table[ExperimentRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace, recorded.event.experiment),)  # type: ignore[attr-defined]  # `hears` lets only such events in
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace, recorded.event.experiment)  # type: ignore[attr-defined]  # `hears` lets only such events in
 
 
 def fold(row: ExperimentRow | None, recorded: Recorded) -> ExperimentRow | None:
@@ -57,7 +56,7 @@ def fold(row: ExperimentRow | None, recorded: Recorded) -> ExperimentRow | None:
 
 
 MODEL = ReadModel(
-    TABLE, keyed(keys), fold, hears=frozenset({ExperimentCreated, ExperimentArchived, ExperimentRestored, RunSubmitted}),
+    TABLE, keyed(key_of), fold, hears=frozenset({ExperimentCreated, ExperimentArchived, ExperimentRestored, RunSubmitted}),
 )
 
 # -- queries -----------------------------------------------------------------------------------------------------------

@@ -55,12 +55,13 @@ TABLE: Table[JournalRow] = Table(
         "(workspace, subject, sequence)", "(workspace, run, sequence) WHERE run IS NOT NULL",
         "(workspace, correlation, sequence) WHERE run IS NULL",
     ),
+    fill_percent=100,
 )
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace, recorded.sequence),)
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace, recorded.sequence)
 
 
 def fold(row: JournalRow | None, recorded: Recorded) -> JournalRow | None:
@@ -87,7 +88,7 @@ def _sequence(recorded: Recorded) -> int | None:
     return int(number) if workspace == recorded.workspace and number.isdecimal() and len(number) < 19 else None
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, insert_only=True)
+MODEL = ReadModel(TABLE, keyed(key_of), fold, insert_only=True)
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 _WITH_CAUSE = f"""

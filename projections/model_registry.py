@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -71,9 +71,9 @@ TABLE: Table[ModelVersionRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
+def key_of(recorded: Recorded) -> Key:
     event = recorded.event
-    return ((recorded.workspace, event.model, event.version),)  # type: ignore[attr-defined]  # `hears` lets only such events in
+    return (recorded.workspace, event.model, event.version)  # type: ignore[attr-defined]  # `hears` lets only such events in
 
 
 def fold(row: ModelVersionRow | None, recorded: Recorded) -> ModelVersionRow | None:
@@ -106,7 +106,7 @@ def _use(event: ModelVersionUsed | ModelVersionReleased) -> str:
     return f"{event.endpoint}/{event.deployment}#{event.revision}"
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset(EVENTS))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset(EVENTS))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 VERSION = f"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,8 +49,8 @@ TABLE: Table[NodeRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace, recorded.event.node),)  # type: ignore[attr-defined]  # `hears` lets only events of a node in
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace, recorded.event.node)  # type: ignore[attr-defined]  # `hears` lets only events of a node in
 
 
 def fold(row: NodeRow | None, recorded: Recorded) -> NodeRow | None:
@@ -91,7 +90,7 @@ def _known(row: NodeRow, recorded: Recorded) -> NodeRow:
             return row
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset(nodes.EVENTS))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset(nodes.EVENTS))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 GET = f"SELECT {TABLE.selected} FROM {TABLE.sql_name} WHERE workspace = $1 AND node = $2"  # noqa: S608  names of ours

@@ -38,6 +38,8 @@ class Table(Generic[Row]):
     """Column -> SQL type. A `jsonb` column holds plain lists, dicts, texts and numbers in the row."""
     indexes: tuple[str, ...] = ()
     """What follows `CREATE INDEX ON <table>`."""
+    fill_percent: int = 70
+    """How full pages are made: with room beside it, a changed row needs no change of its indexes. 100 where rows never change."""
 
     @property
     def sql_name(self) -> str:
@@ -87,7 +89,7 @@ class ReadModel(Generic[Row]):
     """
 
     table: Table[Row]
-    facts: Callable[[Any], Iterable[tuple[Key, Any]]]
+    facts: Callable[[Any], Sequence[tuple[Key, Any]]]
     fold: Callable[[Row | None, Any], Row | None]
     topic: Topic = "events"
     hears: frozenset[type[Event]] | None = None
@@ -102,21 +104,13 @@ class ReadModel(Generic[Row]):
         return self.table.name
 
 
-def keyed(keys: Callable[[Recorded], Iterable[Key]]) -> Callable[[Recorded], Iterable[tuple[Key, Recorded]]]:
-    """The facts of a model whose fold takes the recorded event itself."""
+def keyed(key_of: Callable[[Recorded], Key]) -> Callable[[Recorded], Sequence[tuple[Key, Recorded]]]:
+    """The facts of a model whose fold takes the recorded event itself, and of which an event touches one row."""
 
-    def facts(recorded: Recorded) -> Iterable[tuple[Key, Recorded]]:
-        return [(key, recorded) for key in keys(recorded)]
+    def facts(recorded: Recorded) -> Sequence[tuple[Key, Recorded]]:
+        return ((key_of(recorded), recorded),)
 
     return facts
-
-
-def concerning(model: ReadModel[Any], items: Sequence[Item]) -> Sequence[Item]:
-    """Those of the items that can touch a row of the model at all."""
-    hears = model.hears
-    if hears is None:
-        return items
-    return [item for item in items if not isinstance(item, Measured) and type(item.event) in hears]
 
 
 @dataclass(frozen=True)
@@ -144,7 +138,7 @@ def statements(table: Table[Any], name: str) -> Statements:
     same = " AND ".join(f"t.{column} = k.{column}" for column in table.key)
     indexes = "".join(f"CREATE INDEX ON {name} {index};\n" for index in table.indexes)
     return Statements(
-        create=f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({key}));\n{indexes}",
+        create=f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({key})) WITH (fillfactor = {table.fill_percent});\n{indexes}",
         drop=f"DROP TABLE IF EXISTS {name}",
         load=f"SELECT {table.selected_from('t')} FROM {name} t JOIN UNNEST({keys}) AS k({key}) ON {same}",  # noqa: S608  names of ours
         upsert=(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -123,8 +123,8 @@ TABLE: Table[RunRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace, recorded.event.run),)  # type: ignore[attr-defined]  # `hears` lets only events of a run in
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace, recorded.event.run)  # type: ignore[attr-defined]  # `hears` lets only events of a run in
 
 
 def fold(row: RunRow | None, recorded: Recorded) -> RunRow | None:
@@ -226,7 +226,7 @@ def _facts(row: RunRow, recorded: Recorded) -> RunRow | None:
             return None
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset(runs.EVENTS))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset(runs.EVENTS))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 GET = f"SELECT {TABLE.selected} FROM {TABLE.sql_name} WHERE workspace = $1 AND run = $2"  # noqa: S608  names of ours

@@ -65,6 +65,7 @@ CHUNKS: Table[LogChunkRow] = Table(
         "workspace": "text", "run": "text", "attempt": "integer", "name": "text", "log_offset": "bigint", "size": "integer",
         "body": "bytea",
     },
+    fill_percent=100,
 )
 
 

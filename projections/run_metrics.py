@@ -97,6 +97,7 @@ CHUNKS: Table[ChunkRow] = Table(
         "last_step": "bigint", "last_time_ms": "bigint", "last": "double precision", "min": "double precision", "max": "double precision",
         "nans": "integer", "body": "bytea",
     },
+    fill_percent=100,
 )
 
 

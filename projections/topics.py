@@ -5,18 +5,32 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from core.ports import EventLog, Measured, Measurements
-from projections.readmodel import Item, Topic
+from core.events import Event
+from core.ports import EventLog, Measured, MeasuredBatch, Measurements
+from projections.readmodel import Item, ReadModel, Topic
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Slice:
     """Consecutive items of one shard; it never ends inside a commit."""
 
     shard: int
     items: Sequence[Item]
     next_offset: int
+
+    @cached_property
+    def _kinds(self) -> Sequence[type[Event] | None]:
+        return [None if isinstance(item, Measured) else type(item.event) for item in self.items]
+
+    def heard_by(self, model: ReadModel[Any]) -> Sequence[Item]:
+        """Those of the items that can touch a row of the model at all."""
+        hears = model.hears
+        if hears is None:
+            return self.items
+        return [item for item, kind in zip(self.items, self._kinds, strict=True) if kind in hears]
 
 
 class Source:
@@ -42,7 +56,7 @@ class Source:
         batches = self._log.subscribe(whole, batch_max=batch_max, follow=follow)
         try:
             async for batch in batches:
-                items: Sequence[Item] = batch.recorded if hasattr(batch, "recorded") else batch.measured
+                items: Sequence[Item] = batch.measured if isinstance(batch, MeasuredBatch) else batch.recorded
                 yield Slice(batch.shard, items, batch.next_offset)
         finally:
             if isinstance(batches, AsyncGenerator):

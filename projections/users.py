@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -54,8 +53,8 @@ TABLE: Table[UserRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace, recorded.event.user),)  # type: ignore[attr-defined]  # `hears` lets only events of a user in
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace, recorded.event.user)  # type: ignore[attr-defined]  # `hears` lets only events of a user in
 
 
 def fold(row: UserRow | None, recorded: Recorded) -> UserRow | None:
@@ -85,7 +84,7 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset(USER_EVENTS))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset(USER_EVENTS))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 GET = f"SELECT {TABLE.selected} FROM {TABLE.sql_name} WHERE workspace = $1 AND user_id = $2"  # noqa: S608  names of ours

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -39,8 +38,8 @@ TABLE: Table[WorkspaceRow] = Table(
 
 
 # -- fold --------------------------------------------------------------------------------------------------------------
-def keys(recorded: Recorded) -> Iterable[Key]:
-    return ((recorded.workspace,),)
+def key_of(recorded: Recorded) -> Key:
+    return (recorded.workspace,)
 
 
 def fold(row: WorkspaceRow | None, recorded: Recorded) -> WorkspaceRow | None:
@@ -69,7 +68,7 @@ def fold(row: WorkspaceRow | None, recorded: Recorded) -> WorkspaceRow | None:
             return row
 
 
-MODEL = ReadModel(TABLE, keyed(keys), fold, hears=frozenset(workspaces.EVENTS))
+MODEL = ReadModel(TABLE, keyed(key_of), fold, hears=frozenset(workspaces.EVENTS))
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 GET = f"SELECT {TABLE.selected} FROM {TABLE.sql_name} WHERE workspace = $1"  # noqa: S608  names of ours

@@ -12,7 +12,7 @@ import structlog
 from projections import checkpoints
 from projections.checkpoints import Rewound, Stop
 from projections.database import Connection, Database
-from projections.readmodel import Item, Key, ReadModel, concerning, statements
+from projections.readmodel import Item, Key, ReadModel, statements
 from projections.topics import Slice, name_of, workspace_of
 
 ROWS_CACHED_MAX = 2_000
@@ -23,6 +23,9 @@ _DATA_ERRORS = ("21", "22", "23", "54")
 _LOCK = 0x666F6C64
 _FOUND = "SELECT to_regclass($1) IS NOT NULL"
 
+Facts = Sequence[tuple[Key, Any]] | Exception
+"""What an item says to the model; an Exception when it could not be read."""
+
 log = structlog.get_logger()
 _ABSENT: Any = object()
 
@@ -31,7 +34,7 @@ _ABSENT: Any = object()
 class _Work:
     """What one transaction is about."""
 
-    facts: list[tuple[Item, list[tuple[Key, Any]] | Exception]]
+    facts: list[tuple[Item, Facts]]
     rows: dict[Key, Any]
     before: dict[Key, Any]
     stops: list[Stop] = field(default_factory=list)
@@ -81,7 +84,7 @@ class Writer:
             start = self.reached[piece.shard]
             if piece.next_offset <= start:
                 return
-            items = concerning(self.model, piece.items)
+            items = piece.heard_by(self.model)
             if piece.items and piece.items[0].position.offset < start:
                 items = [item for item in items if item.position.offset >= start]
             if self.stopped:
@@ -98,10 +101,10 @@ class Writer:
                 await self._commit(database, piece, self._work(items), careful=True)
 
     def _work(self, items: Sequence[Item]) -> _Work:
-        facts: list[tuple[Item, list[tuple[Key, Any]] | Exception]] = []
+        facts: list[tuple[Item, Facts]] = []
         for item in items:
             try:
-                facts.append((item, list(self.model.facts(item))))
+                facts.append((item, self.model.facts(item)))
             except Exception as error:
                 facts.append((item, error))
         return _Work(facts, {}, {}, stopped=set(self.stopped))
@@ -154,22 +157,23 @@ class Writer:
                 work.rows[tuple(record[place] for place in places)] = self.model.table.row_of(record)
         work.before = dict(work.rows)
 
-    def _fold(self, work: _Work, pieces: Sequence[tuple[Item, list[tuple[Key, Any]] | Exception]]) -> None:
+    def _fold(self, work: _Work, pieces: Sequence[tuple[Item, Facts]]) -> None:
         """Folds item by item; one that cannot be folded stops its workspace, and changes nothing."""
-        fold, rows = self.model.fold, work.rows
+        fold, rows, stopped = self.model.fold, work.rows, work.stopped
         for item, facts in pieces:
-            workspace = workspace_of(item)
-            if workspace in work.stopped:
+            if stopped and workspace_of(item) in stopped:
                 continue
             try:
                 if isinstance(facts, Exception):
                     raise facts
-                folded = [(key, fold(rows.get(key), fact)) for key, fact in facts]
+                if len(facts) == 1:
+                    key, fact = facts[0]
+                    rows[key] = fold(rows.get(key), fact)
+                else:
+                    rows.update([(key, fold(rows.get(key), fact)) for key, fact in facts])
             except Exception as error:
                 work.stops.append(Stop.at(item, error))
-                work.stopped.add(workspace)
-                continue
-            rows.update(folded)
+                stopped.add(workspace_of(item))
 
     async def _write(self, connection: Connection, work: _Work, *, copy: bool = False) -> None:
         """The rows that are not what they were before."""
