@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from core.catalogue import parse_event
-from core.errors import EventTooLarge
-from core.events import Recorded
+from core.errors import EventTooLarge, UnreadableEvent
+from core.events import Event, Recorded, Unreadable
 from core.ids import ActorId, CommandId, Position, Stream, WorkspaceId
 from core.ports import Commit
 
@@ -146,12 +146,26 @@ def _measured(key: str) -> bytes:
 
 
 def unseal(attributes: Mapping[str, str], value: bytes, position: Position) -> Recorded:
-    """The record as a fold gets it; older shapes pass their upcasters.
+    """The record as a fold gets it; older shapes pass their upcasters. An event of unknown type or shape is `Unreadable`.
 
-    Raises: UnreadableEvent when the record is none of ours, or its shape is unknown.
+    Raises: UnreadableEvent when the envelope itself is none of ours: no workspace could be named that it belongs to.
     """
+    try:
+        return _recorded(attributes, _event(attributes["type"].removeprefix("foldline."), value), position)
+    except (KeyError, ValueError) as error:
+        raise UnreadableEvent(f"the record at {position.token()} has no envelope of ours: {error!r}") from error
+
+
+def _event(name: str, value: bytes) -> Event:
+    try:
+        return parse_event(name, value)
+    except UnreadableEvent as error:
+        return Unreadable(type=name, reason=str(error), sha256=hashlib.sha256(value).hexdigest())
+
+
+def _recorded(attributes: Mapping[str, str], event: Event, position: Position) -> Recorded:
     return Recorded(
-        event=parse_event(attributes["type"].removeprefix("foldline."), value),
+        event=event,
         id=attributes["id"],
         workspace=WorkspaceId(attributes["partitionkey"]),
         stream=Stream(attributes["subject"]),

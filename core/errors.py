@@ -183,6 +183,19 @@ class OutcomeUnknown(Unavailable):
         super().__init__("The outcome is not known yet; send the same request again with the same Idempotency-Key.")
 
 
+class UnreadableHistory(Unavailable):
+    """The stream holds an event that this server cannot read; nothing is decided on a history that is known in part."""
+
+    code = "unreadable_event"
+
+    def __init__(self, stream: str, event: str, reason: str) -> None:
+        super().__init__(
+            f"{stream} holds an event that this server cannot read ({event}: {reason}), so it cannot be changed or looked at now. "
+            "Nothing is lost; an administrator has to update the server.", retry_after_seconds=60,
+        )
+        self.stream, self.event = stream, event
+
+
 class Behind(Unavailable):
     """The read model has not reached the position that the read asked for."""
 
@@ -220,4 +233,7 @@ class NotYet(Refusal):
 
 
 class UnreadableEvent(Exception):
-    """A record in the log that this code cannot read: not ours, damaged, or newer than this binary."""
+    """A record that this code cannot read: not ours, damaged, or newer than this binary.
+
+    No subscription ends with it: a record whose envelope is whole is delivered as `core.events.Unreadable`.
+    """

@@ -22,6 +22,17 @@ class Event(Value):
     type: str
 
 
+class Unreadable(Event):
+    """Stands where a record lies that this code cannot read: damaged, or newer than this binary. Never appended by anybody.
+
+    Its `type` is the record's own. Whoever folds a stream or a workspace that holds one stops there.
+    """
+
+    reason: str
+    sha256: str
+    """Hex, of the value's bytes as stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """An event with its envelope, as every fold gets it."""

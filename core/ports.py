@@ -110,7 +110,9 @@ class EventLog(Protocol):
         """Batches of each shard from the given next offsets (0: from the beginning), each in order, commits never split.
 
         Exactly the shards that `start` names are followed. With `follow` false it ends at what is durable when the call is made.
-        A batch over `batch_max` occurs when a single commit is larger. Close the iterator (`aclose`) to end the subscription.
+        A batch over `batch_max` occurs when a single commit is larger. A record that cannot be read comes in its place, as
+        core.events.Unreadable; one without an envelope of ours belongs to no workspace and is left out, with an alarm. Close
+        the iterator (`aclose`) to end the subscription.
         """
         ...
 

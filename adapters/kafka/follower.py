@@ -10,7 +10,7 @@ import structlog
 from adapters.following import Bell
 from adapters.kafka.errors import BROKERS_AWAY
 from adapters.kafka.feed import Feed
-from adapters.kafka.knowledge import recorded_of
+from adapters.kafka.knowledge import readable
 from adapters.kafka.reader import Fetched, Reader
 from adapters.kafka.tail import commits
 from core.events import Recorded
@@ -107,7 +107,7 @@ class Follower:
     def _cut(self, fetched: Fetched) -> list[tuple[Recorded, ...]]:
         """Whole commits, about `batch_max` events together, none at or over `until`."""
         until = None if self._until is None else self._until[fetched.partition]
-        entries = [recorded_of(self._log_id, record) for record in fetched.records if until is None or record.offset < until]
+        entries = readable(self._log_id, (record for record in fetched.records if until is None or record.offset < until))
         batches: list[list[Recorded]] = []
         for _, commit in commits(entries):
             if batches and len(batches[-1]) + len(commit) <= self._batch_max:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
+import structlog
 from aiokafka import ConsumerRecord
 
 from adapters.kafka.codec import from_record
@@ -14,12 +15,14 @@ from adapters.kafka.reader import Places
 from adapters.kafka.tail import Done, ShardTail
 from adapters.ordering import CommandKey, Known, Plan, StreamKey, Waiting
 from core.envelope import Head, unseal
-from core.errors import CommandReused
+from core.errors import CommandReused, UnreadableEvent
 from core.events import Recorded
 from core.ids import CommandId, Position, Stream, WorkspaceId
 from core.ports import Committed
 
 REMEMBERED_MAX = 100_000
+
+logger = structlog.get_logger()
 
 
 class Knowledge:
@@ -130,14 +133,25 @@ class Knowledge:
     async def _at(self, offsets: Sequence[int]) -> Sequence[Recorded]:
         near = self.feed.at(offsets)
         far = await self._places.read(self._shard, [offset for offset in offsets if offset not in near])
-        near.update((record.offset, recorded_of(self._log, record)[1]) for record in far)
+        near.update((one.position.offset, one) for _, one in readable(self._log, far))
         return [near[offset] for offset in offsets]
 
 
 def recorded_of(log: str, record: ConsumerRecord) -> tuple[str, Recorded]:
-    """A consumed record with its request's hash. Raises: UnreadableEvent."""
+    """A consumed record with its request's hash. Raises: UnreadableEvent when it is none of ours."""
     sealed = from_record(record.headers, record.value)
-    return sealed.attributes["requesthash"], unseal(sealed.attributes, sealed.value, Position(log, record.partition, record.offset))
+    return sealed.attributes.get("requesthash", ""), unseal(sealed.attributes, sealed.value, Position(log, record.partition, record.offset))
+
+
+def readable(log: str, records: Iterable[ConsumerRecord]) -> list[tuple[str, Recorded]]:
+    """Consumed records, each with its request's hash. One that is none of ours is left out, with an alarm."""
+    found: list[tuple[str, Recorded]] = []
+    for record in records:
+        try:
+            found.append(recorded_of(log, record))
+        except UnreadableEvent as error:
+            logger.error("kafka.foreign_record", topic=record.topic, partition=record.partition, offset=record.offset, problem=str(error))
+    return found
 
 
 def _again(done: Done) -> tuple[str, Committed]:

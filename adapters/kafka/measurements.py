@@ -100,12 +100,19 @@ class KafkaMeasurements:
     def _cut(self, fetched: Fetched, until: Mapping[int, int] | None, batch_max: int) -> Iterator[MeasuredBatch]:
         records = [one for one in fetched.records if until is None or one.offset < until[fetched.partition]]
         for first in range(0, len(records), batch_max):
-            measured = tuple(self._measured(record) for record in records[first : first + batch_max])
-            yield MeasuredBatch(fetched.partition, measured, measured[-1].position.offset + 1)
+            part = records[first : first + batch_max]
+            measured = tuple(one for record in part if (one := self._measured(record)) is not None)
+            yield MeasuredBatch(fetched.partition, measured, part[-1].offset + 1)
 
-    def _measured(self, record: ConsumerRecord) -> Measured:
+    def _measured(self, record: ConsumerRecord) -> Measured | None:
+        """None, with an alarm, for a record that is none of ours: it belongs to no run."""
+        try:
+            batch = _from_record(record)
+        except UnreadableEvent as error:
+            log.error("kafka.foreign_record", topic=record.topic, partition=record.partition, offset=record.offset, problem=str(error))
+            return None
         at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        return Measured(_from_record(record), at, Position(self._topic.id, record.partition, record.offset))
+        return Measured(batch, at, Position(self._topic.id, record.partition, record.offset))
 
     async def _opened(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -152,9 +159,9 @@ def _to_headers(batch: MeasurementBatch) -> list[tuple[str, bytes]]:
 
 def _from_record(record: ConsumerRecord) -> MeasurementBatch:
     """Raises: UnreadableEvent when the record is none of ours."""
-    fields = {name.removeprefix(PREFIX): content.decode() for name, content in record.headers if name.startswith(PREFIX)}
-    offset, size = fields.get("log-offset"), fields.get("log-bytes")
     try:
+        fields = {name.removeprefix(PREFIX): content.decode() for name, content in record.headers if name.startswith(PREFIX)}
+        offset, size = fields.get("log-offset"), fields.get("log-bytes")
         return MeasurementBatch(
             workspace=WorkspaceId(fields["workspace"]), run=fields["run"], attempt=int(fields["attempt"]), source=fields["source"],
             sequence=int(fields["sequence"]), kind=fields["kind"], body=record.value or b"", log_name=fields.get("log-name"),

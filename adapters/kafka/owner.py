@@ -18,7 +18,7 @@ from adapters.following import Bell
 from adapters.kafka.connection import Connection
 from adapters.kafka.errors import CheckpointMoved
 from adapters.kafka.index import Index
-from adapters.kafka.knowledge import Knowledge, recorded_of
+from adapters.kafka.knowledge import Knowledge, readable
 from adapters.kafka.producer import FencedProducer
 from adapters.kafka.reader import Places, Reader
 from adapters.kafka.tail import commits
@@ -181,8 +181,7 @@ class Owner:
         async with Reader(around.connection, around.topic.name, {shard: checkpoint}) as reader:
             while (await reader.positions())[shard] < end:
                 for fetched in await reader.fetch(1.0):
-                    entries = [recorded_of(around.topic.id, record) for record in fetched.records]
-                    for request_hash, recorded in commits(entries):
+                    for request_hash, recorded in commits(readable(around.topic.id, fetched.records)):
                         knowledge.add(request_hash, recorded)
                 if knowledge.tail.events > SEGMENT_EVENTS_MAX:
                     await knowledge.write_index()

@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 import pytest
 
-from core.envelope import EVENT_BYTES_MAX, GENESIS, link
+from core.envelope import EVENT_BYTES_MAX, GENESIS, Sealed, link
 from core.errors import CommandReused, EventTooLarge, KeyExpired, OutcomeUnknown, Refusal, Unavailable, VersionConflict
-from core.events import Recorded
+from core.events import Recorded, Unreadable
 from core.ids import ActorId, CommandId, Stream, WorkspaceId, shard_of, uuid7
 from core.ports import Batch, Commit, Committed, Context, EventLog, Gained, Lost, Shards, StreamWrite
 from core.workspaces import WorkspaceUpdated
+from tests.contract.planting import following
 from tests.contract.settable_clock import SettableClock
 
 DEADLINE_SECONDS = 20
@@ -43,6 +44,10 @@ class LogHarness(Protocol):
 
     async def close(self, log: Log) -> None:
         """Ends it in order. Logs that a test leaves open are closed by the fixture."""
+        ...
+
+    async def plant(self, log: Log, shard: int, sealed: Sealed) -> Log:
+        """Writes a record past every check, straight into the storage; returns a log that was opened after it."""
         ...
 
     async def raw(self, log: Log, shard: int) -> Sequence[tuple[int, Mapping[str, str], bytes]]:
@@ -525,3 +530,45 @@ class EventLogContract:
         assert [one.recorded[0].sequence for one in done] == [1, 1, 1]
         assert len({one.recorded[0].chain for one in done}) == 3
 
+
+    # -- what cannot be read -------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize(("name", "value"), [("thing-levitated", b'{"type":"thing-levitated"}'), ("workspace-updated", b'{"work')])
+    async def test_an_event_that_cannot_be_read_stands_in_its_place_and_ends_no_subscription(
+        self, harness: LogHarness, log: Log, clock: SettableClock, name: str, value: bytes,
+    ) -> None:
+        poisoned, sound = distinct_workspaces(2, log.shards)
+        home = shard_of(poisoned, log.shards)
+        await log.append(commit(clock, poisoned, (A, 0, ["1"])))
+        planted = following(await harness.raw(log, home), poisoned, name, value)
+        log = await harness.plant(log, home, planted)
+        after = await log.append(commit(clock, sound, (A, 0, ["2"])))
+
+        found = [one for batch in await everything(log) for one in batch.recorded]
+        assert texts(found) == ["1", "2"]
+        unread = found[1]
+        assert isinstance(unread.event, Unreadable)
+        assert (unread.event.type, unread.event.sha256) == (name, hashlib.sha256(value).hexdigest())
+        assert (unread.workspace, unread.stream, unread.version, unread.sequence) == (poisoned, A, 2, 2)
+        assert [one for one in await log.read(poisoned, A) if isinstance(one.event, Unreadable)] == [unread]
+
+        live = log.subscribe({home: 0})
+        seen: list[Recorded] = []
+        while not seen or seen[-1].position.offset < after.position.offset:
+            seen += (await next_of(live)).recorded
+        assert seen == found
+        await log.append(commit(clock, sound, (A, 1, ["3"])))
+        assert texts((await next_of(live)).recorded) == ["3"]
+
+    async def test_the_chain_goes_on_behind_an_event_that_cannot_be_read(
+        self, harness: LogHarness, log: Log, clock: SettableClock,
+    ) -> None:
+        home = shard_of(W1, log.shards)
+        await log.append(commit(clock, W1, (A, 0, ["1"])))
+        log = await harness.plant(log, home, following(await harness.raw(log, home), W1, "thing-levitated", b"{}"))
+        with pytest.raises(VersionConflict):
+            await log.append(commit(clock, W1, (A, 1, ["no"])))
+        await log.append(commit(clock, W1, (B, 0, ["2"])))
+        chain = GENESIS
+        for _, attributes, value in await harness.raw(log, home):
+            chain = link(chain, int(attributes["sequence"]), attributes, value)
+            assert attributes["chain"] == chain

@@ -20,15 +20,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from adapters.kafka.codec import from_record
+from adapters.kafka.codec import Header, from_record, to_headers
 from adapters.kafka.connection import Connection
 from adapters.kafka.log import KafkaLog
 from adapters.kafka.reader import Places, Reader
 from adapters.kafka.setup import Topics, set_up
 from adapters.postgres.pool import Database
+from core.envelope import Sealed
 from tests.contract.settable_clock import SettableClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +115,16 @@ class KafkaHarness:
                     await asyncio.sleep(0.005)
         finally:
             await places.close()
+
+    async def plant(self, log: object, shard: int, sealed: Sealed) -> KafkaLog:
+        await self.close(log)
+        await self.write(shard, sealed.value, to_headers(sealed))
+        return await self.open()
+
+    async def write(self, shard: int, value: bytes, headers: Sequence[Header] = ()) -> None:
+        """Writes a record into the events topic past every check, outside any transaction."""
+        async with AIOKafkaProducer(**self.connection.for_aiokafka()) as producer:
+            await producer.send_and_wait(self.topics.events.name, value, partition=shard, headers=list(headers))
 
     async def raw(self, log: object, shard: int) -> Sequence[tuple[int, Mapping[str, str], bytes]]:
         found: list[tuple[int, Mapping[str, str], bytes]] = []

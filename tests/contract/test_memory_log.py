@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from adapters.memory.log import MemoryLog, MemoryStore
+from core.envelope import Sealed
 from tests.contract.event_log import EventLogContract, Log
+from tests.contract.planting import plant_in_memory
 from tests.contract.settable_clock import SettableClock
 
 
@@ -21,6 +23,10 @@ class MemoryHarness:
 
     async def close(self, log: Log) -> None:
         """Nothing is held."""
+
+    async def plant(self, log: Log, shard: int, sealed: Sealed) -> MemoryLog:
+        plant_in_memory(self.store, shard, sealed)
+        return await self.open()
 
     async def raw(self, log: Log, shard: int) -> Sequence[tuple[int, Mapping[str, str], bytes]]:
         assert isinstance(log, MemoryLog)

@@ -9,11 +9,16 @@ import pytest
 
 from adapters.postgres.log import PostgresLog
 from adapters.postgres.pool import Database
-from adapters.postgres.records import parse_attributes
+from adapters.postgres.records import parse_attributes, spell_attributes
+from core.envelope import Sealed
 from tests.contract.event_log import EventLogContract, Log
 from tests.contract.settable_clock import SettableClock
 
 RAW = "SELECT position, attributes, value FROM event WHERE shard = $1 ORDER BY position"
+PLANT = """
+WITH moved AS (UPDATE shard SET head = head + 1 WHERE log = 'postgres' AND shard = $1 RETURNING head - 1 AS at)
+INSERT INTO event (shard, position, last, workspace, stream, version, sequence, attributes, value)
+SELECT $1, at, at, $2, $3, $4, $5, $6, $7 FROM moved"""
 
 
 class PostgresHarness:
@@ -35,6 +40,16 @@ class PostgresHarness:
     async def close_all(self) -> None:
         for stack in reversed(list(self._open.values())):
             await stack.aclose()
+
+    async def plant(self, log: Log, shard: int, sealed: Sealed) -> PostgresLog:
+        await self.close(log)
+        known = sealed.attributes
+        async with Database(self._dsn) as database:
+            await database.execute(
+                PLANT, shard, known["partitionkey"], known["subject"], int(known["streamversion"]), int(known["sequence"]),
+                spell_attributes(known), sealed.value,
+            )
+        return await self.open()
 
     async def raw(self, log: Log, shard: int) -> Sequence[tuple[int, Mapping[str, str], bytes]]:
         async with Database(self._dsn) as database:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from core.envelope import EVENT_BYTES_MAX, GENESIS, Head, link, seal, spell_time, unseal
 from core.errors import EventTooLarge, UnreadableEvent
+from core.events import Unreadable
 from core.ids import ActorId, CommandId, Position, Stream, WorkspaceId
 from core.ports import Commit, Context, StreamWrite
 from core.runs import RunArchived, RunCancelRequested, RunUpdated
@@ -65,13 +67,28 @@ def test_what_is_sealed_is_read_back_as_it_was() -> None:
     assert (recorded.actor, recorded.causation, recorded.command, recorded.position.offset) == ("user/u-1", "ws-1/7", "c-1", 9)
 
 
-def test_a_record_that_is_none_of_ours_is_refused() -> None:
+def test_an_event_that_cannot_be_read_keeps_its_envelope_and_says_why() -> None:
     records, _ = seal("i-1", COMMIT, {Stream("run/a"): 2}, Head(), NOON)
     for value in (b"", b"[]", b'{"type":"run-archived"}', b'{"type":"run-archived","run":"a","more":1}', b"\xff"):
+        recorded = unseal(records[1].attributes, value, Position("log", 0, 9))
+        assert recorded.event == Unreadable(
+            type="run-archived", reason="an event of type 'run-archived' does not have its shape", sha256=hashlib.sha256(value).hexdigest(),
+        )
+        assert (recorded.stream, recorded.version, recorded.sequence) == ("run/a", 4, 2)
+    unknown = unseal({**records[1].attributes, "type": "foldline.run-levitated"}, records[1].value, Position("log", 0, 9))
+    assert isinstance(unknown.event, Unreadable)
+    assert unknown.event.type == "run-levitated"
+    assert "older than the log" in unknown.event.reason
+
+
+def test_a_record_without_our_envelope_is_refused() -> None:
+    records, _ = seal("i-1", COMMIT, {Stream("run/a"): 2}, Head(), NOON)
+    for damage in ({"sequence": "many"}, {"time": "noon"}, {"streamversion": ""}):
         with pytest.raises(UnreadableEvent):
-            unseal({**records[1].attributes}, value, Position("log", 0, 9))
-    with pytest.raises(UnreadableEvent):
-        unseal({**records[1].attributes, "type": "com.example.other"}, records[1].value, Position("log", 0, 9))
+            unseal({**records[1].attributes, **damage}, records[1].value, Position("log", 0, 9))
+    for name in ("type", "partitionkey", "subject", "chain", "commandid"):
+        with pytest.raises(UnreadableEvent):
+            unseal({key: text for key, text in records[1].attributes.items() if key != name}, records[1].value, Position("log", 0, 9))
 
 
 def test_an_event_that_is_too_large_is_refused_before_anything_is_written() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from adapters.memory.log import MemoryLog
+from adapters.memory.log import MemoryLog, MemoryStore
 from core.computes import CreateCompute
 from core.environments import EnvironmentSpec
-from core.errors import AlreadyExists, CommandReused, NotFound, Unavailable, VersionConflict
+from core.errors import AlreadyExists, CommandReused, NotFound, Unavailable, UnreadableHistory, VersionConflict
 from core.events import Recorded
 from core.execute import Done, Executor
 from core.experiments import ArchiveExperiment, CreateExperiment
@@ -21,6 +21,7 @@ from core.ports import Clock, Commit, Committed, Context
 from core.runs import CancelRun, JobSpec, PlaceRun, ReportEnded, ReportScriptExited, SubmitRun
 from tests.actors.world import StillClock
 from tests.actors.world import join as join_node
+from tests.contract.planting import following, plant_in_memory
 
 W = WorkspaceId("ws-1")
 JOB = JobSpec(command="true", environment=EnvironmentSpec())
@@ -322,3 +323,20 @@ class Flaky:
 async def test_a_conflict_that_the_caller_did_not_ask_for_is_tried_again(log: HeldLog) -> None:
     executor = Executor(Flaky(log))  # type: ignore[arg-type]  # everything but append is the memory log's
     assert len((await make_compute(executor)).recorded) == 1
+
+
+async def test_a_stream_with_an_event_that_cannot_be_read_takes_no_command_and_others_do() -> None:
+    store = MemoryStore()
+    log = MemoryLog(StillClock(), store)
+    executor = Executor(log)
+    await executor.execute(W, CreateExperiment(experiment="mine"), context("e-1"))
+    await executor.execute(W, CreateExperiment(experiment="other"), context("e-2"))
+    plant_in_memory(store, 0, following(log.raw(0), W, "experiment-renamed", b"{}"))
+    executor = Executor(log)
+    with pytest.raises(UnreadableHistory, match="experiment/other holds an event that this server cannot read") as refused:
+        await executor.execute(W, ArchiveExperiment(experiment="other"), context("e-3"))
+    assert (refused.value.kind, refused.value.fields()) == ("unavailable", {"stream": "experiment/other", "event": "experiment-renamed"})
+    with pytest.raises(UnreadableHistory):
+        await executor.state(W, Stream("experiment/other"))
+    done = await executor.execute(W, ArchiveExperiment(experiment="mine"), context("e-4"))
+    assert done.recorded[0].sequence == 4
