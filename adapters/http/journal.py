@@ -70,7 +70,7 @@ async def events(call: Call) -> Response:
             raise malformed("Last-Event-ID is none that this stream gave.", code="bad_last_event_id")
         after = int(resume[0])
     await _check_known(call, after or 0)
-    return sse.EventStream(_follow(call, after or 0), call.extra_headers())
+    return sse.EventStream(_follow(call, after or 0), call.recheck, call.extra_headers())
 
 
 async def _check_known(call: Call, after: int) -> None:

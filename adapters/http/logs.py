@@ -66,7 +66,7 @@ async def _followed(call: Call, name: str, attempt: int | None, offset: int) -> 
     if not recorded:
         raise NotFound("run", call.path["run"])
     fixed = call.text("attempt") is not None
-    return sse.EventStream(_LogStream(call, name, attempt, offset, fixed).events(), call.extra_headers())
+    return sse.EventStream(_LogStream(call, name, attempt, offset, fixed).events(), call.recheck, call.extra_headers())
 
 
 @dataclass(slots=True)

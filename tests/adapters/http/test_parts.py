@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from starlette.types import Message
 
+from adapters.http import sse
 from adapters.http.limits import EXPENSIVE_MAX, Fairness
 from adapters.http.live import Follower
 from adapters.http.manifests import File, canonical, check_files, parse, under
@@ -46,6 +49,33 @@ def test_a_refusal_that_asks_for_patience_says_how_much() -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
     assert answer_refusal(LimitReached("requests", 1)).headers["retry-after"] == "1"
     assert answer_refusal(errors.Unauthenticated()).headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_stream_that_is_busy_for_ever_ends_for_a_reader_who_may_not_read_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "RECHECK_SECONDS", 0.01)
+    monkeypatch.setattr(sse, "LAST_WORD_SECONDS", 0.01)
+    answers: Iterator[Refusal | None] = iter([None, errors.Unavailable("The database is away."), errors.Unauthenticated()])
+    asked: list[Refusal | None] = []
+
+    async def history() -> AsyncIterator[bytes]:
+        while True:
+            yield sse.comment("more")
+
+    async def recheck() -> None:
+        asked.append(next(answers))
+        if (refusal := asked[-1]) is not None:
+            raise refusal
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with asyncio.timeout(5):
+        await sse.EventStream(history(), recheck)({"type": "http", "method": "GET"}, receive, send)
+    assert isinstance(asked[-1], errors.Unauthenticated)
 
 
 def test_an_unexpected_error_tells_nothing_but_the_request_id() -> None:
