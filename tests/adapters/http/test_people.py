@@ -119,13 +119,14 @@ def test_a_join_token_lets_one_machine_in_once(server: LiveServer, world: World)
         assert problem(owner.post(f"{W}/computes/cpu/join-tokens", json={}))["code"] == "conflict"
     with world.client(token) as machine:
         assert machine.get("/me").status_code == 403
-        joined = ok(machine.post("/nodes/join", json={"facts": FACTS, "slots": 2}, headers=PROTOCOL), 200)
+        answer = machine.post("/nodes/join", json={"facts": FACTS, "slots": 2}, headers=PROTOCOL)
+        joined, since = ok(answer, 200), {"Foldline-Position": answer.headers["foldline-position"]}
         assert machine.post("/nodes/join", json={"facts": FACTS, "slots": 2}, headers=PROTOCOL).status_code == 401
     with world.client(joined["token"]) as node, world.client(world.ours.owner) as owner:
         assert node.get("/me").json() == {"id": joined["node"], "kind": "node", "name": None, "admin": False, "server_version": "test"}
         timers = ok(node.post("/agent/hello", json={"facts": FACTS, "slots": 2}, headers=PROTOCOL), 200)
         assert (timers["node"], timers["compute"]) == (joined["node"], "far")
-        listed = ok(owner.get(f"{W}/computes/far/nodes"), 200)["items"]
+        listed = ok(owner.get(f"{W}/computes/far/nodes", headers=since), 200)["items"]
         assert [one["id"] for one in listed] == [joined["node"]]
         ok(owner.post(f"{W}/nodes/{joined['node']}/forget"), 204)
         assert node.get("/me").status_code == 401
