@@ -82,7 +82,10 @@ async def open_server(settings: Settings) -> AsyncIterator[Services]:
         stack.callback(projecting.cancel)
         desk = Desk(clock, shard_count=logs.events.shards, wait_max_seconds=min(5.0, settings.lease_seconds / 3))
         sandbox = await asyncio.to_thread(Sandbox.probe)
-        gateway = await stack.enter_async_context(EnvoyGateway(settings.data / "gateway", host=settings.host, port=settings.gateway_port))
+        gateway = await stack.enter_async_context(EnvoyGateway(
+            settings.data / "gateway", host=settings.host, port=settings.gateway_port, certificate=settings.tls_certificate,
+            key=settings.tls_key,
+        ))
         cache = settings.data / "cache" / "node"
         environments = EnvironmentCache(cache / "environments", builder=BuilderIdentity(BUILDER_UID, sandbox))
         serving = await stack.enter_async_context(ServingPool(
@@ -143,7 +146,9 @@ def make_folders(settings: Settings) -> None:
 
 
 def agent_url(settings: Settings) -> str:
-    """Where local agents reach the server: loopback when it listens everywhere."""
+    """Where local agents reach the server: loopback when it listens everywhere, under a name that its certificate knows."""
+    if settings.host in ("0.0.0.0", "::") and settings.tls_certificate and settings.public_url:  # noqa: S104 - compared, not bound
+        return settings.url
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104 - compared, not bound
     return f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}"
 

@@ -58,16 +58,21 @@ def healthy(url: str) -> bool:
         return False
 
 
-def start(log: str, data: Path, *, limit_seconds: float = 90.0, environment: dict[str, str] | None = None) -> Server:
-    """Starts a server on `data` and returns once it is healthy. Raises: SystemExit with what the server said."""
+def start(
+    log: str, data: Path, *, limit_seconds: float = 90.0, environment: dict[str, str] | None = None, serve: bool = False,
+) -> Server:
+    """Starts a server on `data` and returns once it is healthy. With `serve` the environment names its Kafka and Postgres.
+
+    Raises: SystemExit with what the server said.
+    """
     data.mkdir(parents=True, exist_ok=True)
     variables = {**os.environ, **(environment or {}), "FOLDLINE_DATA": str(data)}
-    if log == "kafka":
+    if log == "kafka" and not serve:
         variables.update(_broker(data))
     said = data / "server.log"
     with said.open("ab") as output:
         process = subprocess.Popen(
-            [str(BIN / "foldline-server"), "up", "--log", log],
+            [str(BIN / "foldline-server"), *(("serve",) if serve else ("up", "--log", log))],
             cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )
     deadline = time.monotonic() + limit_seconds
