@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from actors.outbox import Outbox
 from actors.role import Call, Hands, Look, Role, Send, Started, State
 from actors.snapshots import Snapshot
+from core.events import Unreadable
 from core.execute import Executor
 from core.ids import WorkspaceId, shard_of
 from core.ports import Batch, Clock, Shards
@@ -64,6 +65,8 @@ class _Home(Generic[State]):
     next_offset: int = 0
     live: bool = False
     states: dict[WorkspaceId, State] = field(default_factory=dict)
+    frozen: set[WorkspaceId] = field(default_factory=set)
+    """Workspaces with an event that cannot be read: nothing is folded, observed or wished for there from then on."""
 
 
 class Actor(Generic[State]):
@@ -140,7 +143,7 @@ class Actor(Generic[State]):
         now, wishes = self._clock.now(), list[tuple[WorkspaceId, Send | Call]]()
         for workspace in touched:
             home = self._homes.get(self._shard(workspace))
-            if home is not None and home.live and workspace in home.states:
+            if home is not None and home.live and workspace in home.states and workspace not in home.frozen:
                 wishes += [(workspace, wish) for wish in self._role.react(home.states[workspace], now)]
         return wishes
 
@@ -155,9 +158,10 @@ class Actor(Generic[State]):
         return Begin(shard, 0, {})
 
     def dump(self, shard: int) -> Snapshot | None:
-        """The shard's states as of now, or None while it is not caught up."""
+        """The shard's states as of now. None while it is not caught up, or while a workspace is frozen: then the snapshot from before
+        stays, from which a server that can read the event goes on."""
         home = self._homes.get(shard)
-        if home is None or not home.live:
+        if home is None or not home.live or home.frozen:
             return None
         return Snapshot(home.next_offset, self._adapter.dump_json({str(name): state for name, state in home.states.items()}))
 
@@ -175,7 +179,11 @@ class Actor(Generic[State]):
     def _fold(self, batch: Batch) -> set[WorkspaceId]:
         home, touched = self._homes[batch.shard], set[WorkspaceId]()
         for recorded in batch.recorded:
-            if recorded.position.offset < home.next_offset:
+            if recorded.position.offset < home.next_offset or recorded.workspace in home.frozen:
+                continue
+            if isinstance(recorded.event, Unreadable):
+                home.frozen.add(recorded.workspace)
+                log.error("actor.workspace_frozen", role=self.name, event_id=recorded.id, **dict(recorded.event))
                 continue
             before = home.states.get(recorded.workspace)
             if before is None:
@@ -191,7 +199,7 @@ class Actor(Generic[State]):
     def _observe(self, signals: Mapping[WorkspaceId, object]) -> set[WorkspaceId]:
         for workspace, signal in signals.items():
             home = self._homes.get(self._shard(workspace))
-            if home is not None and home.live:
+            if home is not None and home.live and workspace not in home.frozen:
                 home.states[workspace] = self._role.observe(home.states.get(workspace, self._role.initial), signal)
         return set(signals)
 

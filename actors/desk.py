@@ -20,7 +20,7 @@ from actors.actor import Heard as Item
 from actors.floor import Floor, Phase
 from actors.snapshots import Snapshot
 from core.errors import Unavailable
-from core.events import Recorded
+from core.events import Recorded, Unreadable
 from core.ids import WorkspaceId, shard_of
 from core.nodes import NodeGone
 from core.ports import Batch, Clock
@@ -101,6 +101,8 @@ class _Hall:
     next_offset: int = 0
     live: bool = False
     floors: dict[WorkspaceId, Floor] = field(default_factory=dict)
+    frozen: set[WorkspaceId] = field(default_factory=set)
+    """Workspaces with an event that cannot be read: their nodes are told nothing, and go on with what they have."""
 
 
 _FLOORS: TypeAdapter[dict[str, Floor]] = TypeAdapter(dict[str, Floor])
@@ -121,7 +123,8 @@ class Desk:
     async def work(self, workspace: WorkspaceId, node: str, attempts: Sequence[HeldAttempt], wait_seconds: float) -> Work:
         """What holds for the node, as soon as there is news, at the latest after `wait_seconds` (bounded by `wait_max_seconds`).
 
-        Raises: Unavailable while this server has not caught up with the workspace's shard, so that nothing is dropped by mistake.
+        Raises: Unavailable while this server has not caught up with the workspace's shard, or cannot read an event of the
+        workspace, so that nothing is dropped by mistake.
         """
         self.heard(workspace, node, attempts)
         line = self._lines.setdefault((workspace, node), _Line())
@@ -160,6 +163,10 @@ class Desk:
     def apply(self, recorded: Recorded) -> None:
         """Folds one event and wakes the node that it concerns."""
         hall = self._halls.setdefault(shard_of(recorded.workspace, self._shard_count), _Hall())
+        if isinstance(recorded.event, Unreadable):
+            hall.frozen.add(recorded.workspace)
+            log.error("desk.workspace_frozen", event_id=recorded.id, **dict(recorded.event))
+            return
         floor = hall.floors.get(recorded.workspace)
         if floor is None:
             floor = hall.floors[recorded.workspace] = Floor()
@@ -198,9 +205,9 @@ class Desk:
         return Begin(shard, 0, {})
 
     def dump(self, shard: int) -> Snapshot | None:
-        """The shard's floors as of now, or None while it is not caught up."""
+        """The shard's floors as of now, or None while it is not caught up or a workspace is frozen."""
         hall = self._halls.get(shard)
-        if hall is None or not hall.live:
+        if hall is None or not hall.live or hall.frozen:
             return None
         return Snapshot(hall.next_offset, _FLOORS.dump_json({str(name): floor for name, floor in hall.floors.items()}))
 
@@ -209,6 +216,8 @@ class Desk:
         hall = self._halls.get(shard_of(workspace, self._shard_count))
         if hall is None or not hall.live:
             raise Unavailable("This server is still reading the log; ask again in a moment.")
+        if workspace in hall.frozen:
+            raise Unavailable("This workspace holds an event that this server cannot read; go on with what you have, and ask again.", 5.0)
         floor = hall.floors.get(workspace) or Floor()
         work = _work(floor, node, attempts, line.gone)
         now = self._clock.monotonic()

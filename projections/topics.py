@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from core.events import Event
+from core.events import Event, Unreadable
 from core.ports import EventLog, Measured, MeasuredBatch, Measurements
 from projections.readmodel import Item, ReadModel, Topic
 
@@ -26,11 +26,11 @@ class Slice:
         return [None if isinstance(item, Measured) else type(item.event) for item in self.items]
 
     def heard_by(self, model: ReadModel[Any]) -> Sequence[Item]:
-        """Those of the items that can touch a row of the model at all."""
+        """Those of the items that can touch a row of the model at all: an event that cannot be read may be meant for any."""
         hears = model.hears
         if hears is None:
             return self.items
-        return [item for item, kind in zip(self.items, self._kinds, strict=True) if kind in hears]
+        return [item for item, kind in zip(self.items, self._kinds, strict=True) if kind in hears or kind is Unreadable]
 
 
 class Source:

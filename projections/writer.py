@@ -9,6 +9,8 @@ from typing import Any
 
 import structlog
 
+from core.errors import UnreadableEvent
+from core.events import Unreadable
 from projections import checkpoints
 from projections.checkpoints import Rewound, Stop
 from projections.database import Connection, Database
@@ -104,6 +106,9 @@ class Writer:
         facts: list[tuple[Item, Facts]] = []
         for item in items:
             try:
+                unread = getattr(item, "event", None)
+                if type(unread) is Unreadable:
+                    raise UnreadableEvent(unread.reason)
                 facts.append((item, self.model.facts(item)))
             except Exception as error:
                 facts.append((item, error))

@@ -9,18 +9,22 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from structlog.testing import capture_logs
 
 from actors import autoscaler, deployer, node, scheduler, watchdog
 from actors.desk import HeldAttempt
-from actors.role import Role
+from actors.role import Look, Role
 from actors.scheduler import Queue
 from adapters.memory.log import MemoryStore
 from adapters.snapshots.memory import MemorySnapshots
 from core.endpoints import CreateEndpoint, EndpointCreated
 from core.errors import Unavailable
 from core.events import Recorded
+from core.ids import WorkspaceId
+from core.nodes import NodeGone, NodeJoined
 from core.runs import PlaceRun, RunPlaced, RunSubmitted
-from tests.actors.world import HOME, StillClock, create_compute, join, server, submit
+from tests.actors.world import HOME, Server, StillClock, create_compute, join, server, submit
+from tests.contract.planting import following, plant_in_memory
 
 
 async def test_a_submitted_run_is_placed_on_a_free_node_because_of_what_came_last() -> None:
@@ -144,3 +148,63 @@ async def test_a_state_survives_a_snapshot_unchanged(role: Role[Any]) -> None:
     assert isinstance(state, role.shape)
     assert state != role.initial
     assert adapter.dump_json({str(HOME): state}) == kept.content
+
+
+ELSEWHERE = WorkspaceId("ws-ffffffffffff")
+
+
+def cannot_be_read(store: MemoryStore, inside: Server) -> None:
+    plant_in_memory(store, 0, following(inside.log.raw(0), HOME, "run-levitated", b"{}"))
+
+
+async def test_a_workspace_with_an_event_that_cannot_be_read_is_left_as_it_is_and_others_go_on() -> None:
+    store = MemoryStore()
+    async with server(scheduler.ROLE, store=store) as inside:
+        for workspace in (HOME, ELSEWHERE):
+            await inside.do(create_compute(), workspace)
+            await inside.do(join("cpu-1"), workspace)
+        await inside.do(create_compute("gpu"))
+        with capture_logs() as said:
+            cannot_be_read(store, inside)
+            await inside.do(submit("amber"))
+            await inside.do(submit("birch"), ELSEWHERE)
+            (placed,) = await inside.happens(RunPlaced)
+        assert (placed.workspace, placed.event.run) == (ELSEWHERE, "birch")
+        assert [one["role"] for one in said if one["event"] == "actor.workspace_frozen"] == ["scheduler"]
+        assert [one["type"] for one in said if one["event"] == "desk.workspace_frozen"] == ["run-levitated"]
+        with pytest.raises(Unavailable, match="cannot read"):
+            await inside.desk.work(HOME, "cpu-1", [HeldAttempt("cedar", 1)], 0)
+        assert (await inside.desk.work(ELSEWHERE, "cpu-1", [], 0)).assignments[0].run == "birch"
+
+
+async def test_a_server_that_can_read_the_event_goes_on_from_the_snapshot_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, snapshots = MemoryStore(), MemorySnapshots()
+    async with server(scheduler.ROLE, store=store, snapshots=snapshots) as inside:
+        await inside.do(create_compute())
+        await inside.do(join("cpu-1"))
+        await inside.do(create_compute("gpu"))
+        await inside.happens(NodeJoined)
+    before = await snapshots.load("memory", 0, "scheduler", scheduler.ROLE.version)
+    async with server(scheduler.ROLE, store=store, snapshots=snapshots) as inside:
+        cannot_be_read(store, inside)
+        await inside.do(submit("amber"))
+        await inside.do(create_compute(), ELSEWHERE)
+    assert await snapshots.load("memory", 0, "scheduler", scheduler.ROLE.version) == before
+    monkeypatch.setattr("actors.actor.Unreadable", NodeGone)  # as if this binary knew the event, and it meant nothing to the scheduler
+    async with server(scheduler.ROLE, store=store, snapshots=snapshots) as inside:
+        (placed,) = await inside.happens(RunPlaced)
+        assert placed.event.run == "amber"
+
+
+async def test_an_outside_look_changes_nothing_where_an_event_cannot_be_read() -> None:
+    store = MemoryStore()
+    role = replace(watchdog.role(lease_seconds=1, unreachable_limit_seconds=1), tick_seconds=0.001)
+    async with server(role, store=store) as inside:
+        await inside.do(create_compute())
+        await inside.do(join("cpu-1"))
+        cannot_be_read(store, inside)
+        await inside.do(create_compute("gpu"))
+        inside.clock.pass_seconds(3600)
+        actor = inside.supervisor._seats[0].actor
+        assert actor.take(Look({}, None)) == set(actor._homes[0].states)
+        assert actor.wishes({HOME}) == []

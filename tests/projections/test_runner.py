@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from adapters.memory.log import MemoryLog
 from bench.histories import life, setting
 from core.errors import Behind, OtherLog, Unavailable
 from core.events import Recorded
@@ -21,6 +22,7 @@ from projections.catalogue import EVENT_MODELS, READ_MODELS
 from projections.database import Connection, Database
 from projections.progress import Progress, Stopped
 from projections.writer import Writer
+from tests.contract.planting import following, plant_in_memory
 from tests.projections.batches import log_lines, points
 from tests.projections.running import caught_up, digests, filled, running
 from tests.projections.world import OTHER, W, World
@@ -182,6 +184,30 @@ async def test_a_poisonous_event_stops_one_model_for_one_workspace(database: Dat
     async with running(database, world, models=models) as (_, progress):
         with pytest.raises(Stopped):
             await progress.wait("run_history", workspace=OTHER)
+
+
+async def test_an_event_that_cannot_be_read_stops_every_model_of_events_for_its_workspace_and_no_other(database: Database) -> None:
+    world = await busy_world(runs=2)
+    assert isinstance(world.log, MemoryLog)
+    planted = following(world.log.raw(0), OTHER, "run-levitated", b"{}")
+    plant_in_memory(world.store, 0, planted)
+    await world.do(W, UpdateWorkspace(workspace=W, description="after it"))
+    await world.do(OTHER, UpdateWorkspace(workspace=OTHER, description="after it"))
+    async with running(database, world) as (_, progress):
+        await caught_up(world, progress)
+        for model in READ_MODELS:
+            await progress.wait(model.name, workspace=W)
+            if model.topic == "events":
+                with pytest.raises(Stopped):
+                    await progress.wait(model.name, workspace=OTHER)
+            else:
+                await progress.wait(model.name, workspace=OTHER)
+    mine, others = await workspaces.get(database, W), await workspaces.get(database, OTHER)
+    assert mine is not None and mine.description == "after it"
+    assert others is not None and others.description is None
+    stopped = await database.fetch("SELECT DISTINCT workspace, event, problem FROM read_model_stopped")
+    problem = "UnreadableEvent: unknown event type 'run-levitated': this binary is older than the log, or the record is not ours"
+    assert [tuple(row) for row in stopped] == [(OTHER, f"run-levitated {planted.attributes['id']}", problem)]
 
 
 async def test_what_the_database_refuses_stops_only_its_workspace(database: Database) -> None:

@@ -30,7 +30,8 @@ class World:
         clock: SettableClock | None = None,
     ) -> None:
         self.clock = clock or SettableClock(NOON)
-        self.log = log or MemoryLog(self.clock, MemoryStore(shards=shards, log_id=log_id))
+        self.store = MemoryStore(shards=shards, log_id=log_id)
+        self.log = log or MemoryLog(self.clock, self.store)
         self.measurements = measurements or MemoryMeasurements(self.clock, shards=shards, log_id=f"{log_id}-measurements")
         self.executor = Executor(self.log)
         self._commands = itertools.count(1)
