@@ -18,7 +18,7 @@ from foldline.node.snapshot import COMPONENT_BYTES_MAX, Entry, digest_of
 
 FILES_MAX = 100_000
 DEPTH_MAX = 64
-PATH_CHARACTERS_MAX = 4096
+PATH_BYTES_MAX = 4096
 WARNINGS_MAX = 20
 UPLOADS_MAX = 4
 CHUNK = 1 << 20
@@ -131,14 +131,17 @@ def _take(root: int, root_path: str, inside: str, kept_as: str, found: Collected
 
 
 def _unspeakable(path: str) -> str | None:
+    """Why the server would refuse the path, and with it the whole manifest: its `check_path` is as strict."""
     try:
-        parts = path.encode().split(b"/")
+        encoded = path.encode()
     except UnicodeEncodeError:
         return "its name is not valid Unicode"
-    if len(path) > PATH_CHARACTERS_MAX or any(len(part) > COMPONENT_BYTES_MAX for part in parts):
+    if len(encoded) > PATH_BYTES_MAX or any(len(part) > COMPONENT_BYTES_MAX for part in encoded.split(b"/")):
         return "its path is too long"
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in path):
         return "its name has a control character"
+    if "\\" in path or "::" in path:
+        return "its name has a backslash or a double colon"
     return None
 
 

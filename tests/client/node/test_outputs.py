@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.http.manifests import check_path
+from adapters.http.problems import Problem
 from foldline.node import beneath
 from foldline.node.outputs import Collected, Source, collect
 from foldline.node.snapshot import digest_of
@@ -109,6 +111,20 @@ def test_names_that_nobody_could_say_are_left_out(run: Path) -> None:
         Path(os.fsdecode(folder + b"/" + name)).write_bytes(b"")
     found = _collect(run)
     assert [entry.path for entry in found.entries] == ["outputs/good"] and len(found.warnings) == 2
+
+
+@pytest.mark.parametrize("name", ["plain", "a:b", "~a", "a b", "a\\b", "a::b", "a\x85b", "a\x7fb", "a\nb", "\u00e9" * 127, "\u2028", "..."])
+def test_a_name_that_the_server_would_refuse_costs_that_file_and_not_all_of_them(run: Path, name: str) -> None:
+    (run / "code/outputs" / name).write_text("x")
+    (run / "code/outputs/model.bin").write_text("y")
+    try:
+        check_path(f"outputs/{name}")
+        kept = {f"outputs/{name}", "outputs/model.bin"}
+    except Problem:
+        kept = {"outputs/model.bin"}
+    found = _collect(run)
+    assert {entry.path for entry in found.entries} == kept
+    assert found.left_out == 2 - len(kept)
 
 
 def test_folders_deeper_than_the_limit_and_many_refusals_are_summed_up(run: Path) -> None:
