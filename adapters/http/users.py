@@ -11,7 +11,7 @@ from adapters.http.call import Call
 from adapters.http.routing import Route
 from adapters.http.tokens import sha256_of, user_token
 from core import users as core_users
-from core.errors import AlreadyExists, Invalid, NotFound
+from core.errors import AlreadyExists, Conflict, Invalid, NotFound
 from core.ids import SYSTEM, Stream
 from core.users import CreateToken, CreateUser, DeleteUser, DisableUser, EnableUser, RevokeToken
 from foldline.wire.shapes import Page
@@ -54,7 +54,7 @@ async def listing(call: Call) -> Response:
 
 
 async def disable(call: Call) -> Response:
-    await call.execute(DisableUser(user=await _named(call)), workspace=SYSTEM)
+    await call.execute(DisableUser(user=await _other(call)), workspace=SYSTEM)
     return call.done()
 
 
@@ -65,7 +65,7 @@ async def enable(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """The name and the mail are erased after the event is durable; a repeated request erases again."""
-    user = await _named(call)
+    user = await _other(call)
     await call.execute(DeleteUser(user=user), workspace=SYSTEM)
     await call.services.people.erase(user)
     return call.done()
@@ -101,6 +101,14 @@ async def _named(call: Call) -> str:
     user = await user_named(call.services, call.path["user"], call.user)
     if user is None or isinstance(await call.services.executor.state(SYSTEM, Stream(f"user/{user}")), core_users.NoUser):
         raise NotFound("user", call.path["user"])
+    return user
+
+
+async def _other(call: Call) -> str:
+    """Somebody else: so there is always an administrator left."""
+    user = await _named(call)
+    if user == call.user.user:
+        raise Conflict("Nobody disables or deletes their own account; another administrator can.", user=user)
     return user
 
 

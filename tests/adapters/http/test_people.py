@@ -41,6 +41,14 @@ def test_a_forgotten_user_is_nobody_and_has_no_name_any_more(world: World) -> No
         assert problem(admin.delete("/users/nobody-at-all"))["code"] == "not_found"
 
 
+def test_an_administrator_cannot_lock_everybody_out(world: World) -> None:
+    with world.client(world.admin) as admin:
+        me = ok(admin.get("/me"), 200)["id"]
+        assert problem(admin.post("/users/me/disable"))["code"] == "conflict"
+        assert problem(admin.delete(f"/users/{me}"))["code"] == "conflict"
+        assert ok(admin.get("/me"), 200)["id"] == me
+
+
 def test_a_revoked_token_and_an_expired_one_are_worthless_and_the_others_go_on(world: World) -> None:
     _, token = make_user(world.server, "tokens")
     with world.client(token) as client:
