@@ -245,7 +245,8 @@ class Owner:
         for one in [one for one in self._queue if one.commit.workspace in workspaces]:
             self._queue.remove(one)
             one.fail(dropped())
-        asyncio.get_running_loop().call_soon(self._broken.difference_update, workspaces)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._broken.difference_update, workspaces)  # callers hear one round later, behind a shield
 
     def _deliver(self, knowledge: Knowledge, group: Plan, first: int) -> None:
         knowledge.learn(group)
