@@ -66,6 +66,8 @@ class Progress:
             _, late = await asyncio.wait(futures, timeout=timeout_seconds)
             if late:
                 raise Behind(f"The read model {model!r} has not reached what you ask for yet; try again in a moment.")
+        if workspace is not None and workspace in known.stopped:  # it stopped on the way there
+            raise Stopped(model, workspace)
 
     def stopped(self, model: str) -> frozenset[str]:
         """The workspaces for which the model stands still."""

@@ -20,7 +20,7 @@ from adapters.http.problems import malformed
 from adapters.http.routing import Route
 from core.envelope import spell_time
 from core.errors import Behind, NotFound, Refusal
-from core.events import Recorded
+from core.events import Recorded, Unreadable
 from core.runs import NoRun, stream_of
 from foldline.wire.jobs import Happening
 from foldline.wire.shapes import Page
@@ -30,6 +30,7 @@ from projections.page import encode
 
 PAGE_ROWS = 500
 CATCH_UP_SECONDS = 0.05
+UNREADABLE = "The next event cannot be read by this server; an administrator has to update it. Nothing is lost."
 
 
 async def story(call: Call) -> Response:
@@ -69,6 +70,8 @@ async def events(call: Call) -> Response:
         if len(resume) != 1 or not re.fullmatch(rb"[0-9]{1,18}", resume[0]):
             raise malformed("Last-Event-ID is none that this stream gave.", code="bad_last_event_id")
         after = int(resume[0])
+    with contextlib.suppress(Behind):
+        await call.wait("journal")  # which refuses here, before the stream begins, when the journal stands still
     await _check_known(call, after or 0)
     return sse.EventStream(_follow(call, after or 0), call.recheck, call.extra_headers())
 
@@ -98,7 +101,13 @@ async def _follow(call: Call, after: int) -> AsyncIterator[bytes]:
         beat, recheck = loop.time() + settings.sse_heartbeat_seconds, loop.time() + RECHECK_SECONDS
         while True:
             for recorded in await follower.take(max(0.0, min(beat, recheck) - loop.time())):
+                if isinstance(recorded.event, Unreadable):
+                    yield sse.event("closing", {"why": UNREADABLE, "resume": after}, after)
+                    return
                 while recorded.sequence > after + 1:
+                    if call.home in call.services.progress.stopped("journal"):
+                        yield sse.event("closing", {"why": UNREADABLE, "resume": after}, after)
+                        return
                     async for row in _history(call, after):
                         if row.sequence < recorded.sequence:
                             after = row.sequence

@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import pytest
 
+from core.events import Event
+from core.ids import ActorId, CommandId, Stream, WorkspaceId
+from core.ports import Commit, Context, StreamWrite
 from core.runs import GiveUpRun, MarkRunUnreachable, PlaceRun
 from tests.adapters.http.live_server import LiveServer
 from tests.adapters.http.world import PROTOCOL, World, make_user, ok, submit
@@ -216,6 +219,35 @@ def test_a_follower_that_lost_its_membership_is_cut_off_within_five_seconds(serv
             assert [one.name for one in stream][-1] == "closing"
         with world.client(token) as client:
             assert client.get("/workspaces/ours").status_code == 404
+
+
+class RunLevitated(Event):
+    """What a newer server may record."""
+
+    type: Literal["run-levitated"] = "run-levitated"
+    run: str
+
+
+def test_an_event_that_cannot_be_read_ends_the_stream_with_a_sentence_and_reads_say_so(server: LiveServer, world: World) -> None:
+    _, token = make_user(server, "poisoned")
+    with server.client(token) as client:
+        home = WorkspaceId(ok(client.post("/workspaces", json={"name": "poisoned"}), 201)["id"])
+        context = Context(actor=ActorId("user/u-1"), command=CommandId("0" * 64), correlation="c-1")
+        write = StreamWrite(Stream("run/heron"), 0, (RunLevitated(run="heron"),))
+        with client.stream("GET", "/workspaces/poisoned/events", headers=SSE) as response:
+            stream = seen(response)
+            assert next(stream).data["type"] == "foldline.workspace-created"
+            done = server.run(lambda: server.services.log.append(Commit(home, context, "0" * 64, (write,))))
+            last = list(stream)[-1]
+        assert last.name == "closing"
+        assert "cannot be read by this server" in last.data["why"]
+        for path in ("jobs", "journal", "events", "jobs/heron", "computes"):
+            refused = client.get(f"/workspaces/poisoned/{path}", headers={"Foldline-Position": done.position.token()})
+            assert (refused.status_code, refused.json()["code"]) == (503, "read_model_stopped"), path
+        refused = client.post("/workspaces/poisoned/jobs/heron/cancel")
+        assert (refused.status_code, refused.json()["code"]) == (503, "unreadable_event")
+    with world.client(world.ours.reader) as client:
+        ok(client.get("/workspaces/ours/jobs"), 200)
 
 
 def test_a_server_that_stops_tells_its_followers_and_is_gone_within_seconds(dsn: str) -> None:  # noqa: F811
