@@ -256,6 +256,14 @@ def _connection_manager(files: Files, body_bytes_max: int) -> Json:
             _filter("buffer", "buffer.v3.Buffer", max_request_bytes=body_bytes_max),
             _filter("router", "router.v3.Router", suppress_envoy_headers=True),
         ],
+        # a caller on loopback counts as internal: its x-envoy-* headers would set timeouts and retries
+        "early_header_mutation_extensions": [{
+            "name": "envoy.http.early_header_mutation.header_mutation",
+            "typed_config": {
+                "@type": f"{_TYPE}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                "mutations": [{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}],
+            },
+        }],
         "use_remote_address": True,
         "skip_xff_append": True,
         "internal_address_config": {"unix_sockets": False},

@@ -61,7 +61,7 @@ async def test_a_rolling_update_under_load_fails_no_request(kit: Kit, opened: Op
     old = await opened.run(await kit.order("old-1", version="1"), await kit.order("old-2", version="1"))
     await opened.gateway.apply([route(("blue", 100, [status.address for status in old]))])
     async with load(opened) as asked:
-        await asked.more(200, "1")
+        await asked.more(100, "1")
         new = await opened.run(await kit.order("new-1", version="2"), await kit.order("new-2", version="2"))
         assert [status.phase for status in new] == ["ready", "ready"]
         await opened.gateway.apply([route(("blue", 100, [status.address for status in new]))])
@@ -69,7 +69,7 @@ async def test_a_rolling_update_under_load_fails_no_request(kit: Kit, opened: Op
             for replica in ("old-1", "old-2"):
                 stopping.create_task(opened.pool.stop(WORKSPACE, replica, 1, 10))
         before = asked.answers["1"]
-        await asked.more(200, "2")
+        await asked.more(100, "2")
         assert asked.answers["1"] == before
     assert set(asked.answers) == {"1", "2"}
     assert [status.replica for status in await opened.pool.list()] == ["new-1", "new-2"]
@@ -98,7 +98,7 @@ async def test_a_replica_killed_under_load_costs_at_most_what_it_had_in_work(kit
         assert supervisor is not None
         os.kill(worker_pid(supervisor), signal.SIGKILL)
         await opened.until("r1", lambda status: status.phase == "failed")
-        await asked.more(200)
+        await asked.more(100)
         failed = asked.answers.total() - asked.answers["1"]
         assert failed <= CALLERS
         (again,) = await opened.run(await kit.order("r1"))

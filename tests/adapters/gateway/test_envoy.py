@@ -102,13 +102,15 @@ async def test_the_workers_see_no_key_and_the_ids_come_back(gateway: EnvoyGatewa
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard.append(await reader.readuntil(b"\r\n\r\n"))
+        await asyncio.sleep(0.05)  # longer than the time limit that the caller tries to set
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-request-id: r-1\r\n\r\n{}")
-        await writer.drain()
+        writer.close()
 
     server = await asyncio.start_unix_server(listen, str(tmp_path / "ear"))
     async with server, client(gateway) as caller:
         await gateway.apply([route(("blue", 100, [str(tmp_path / "ear")]))])
         answer = await caller.post("score?a=b", content=b"", headers={"x-request-id": "r-1", "x-envoy-upstream-rq-timeout-ms": "1"})
+    assert (answer.status_code, answer.text) == (200, "{}")
     assert answer.headers["x-request-id"] == "r-1"
     assert answer.headers["azureml-model-deployment"] == "blue"
     head = heard[0].lower()
@@ -123,13 +125,13 @@ async def test_requests_are_shared_out_as_told(gateway: EnvoyGateway, tmp_path: 
             both = route(("blue", blue_share, [str(blue.socket)]), ("green", 100 - blue_share, [str(green.socket)]))
             await gateway.apply([both])
             async with client(gateway) as caller:
-                answers = [await caller.post("score") for _ in range(400)]
+                answers = [await caller.post("score") for _ in range(150)]
             assert all(answer.json() == answer.headers["azureml-model-deployment"] for answer in answers)
             return collections.Counter(answer.json() for answer in answers)
 
-        assert (await counted(100)) == {"blue": 400}
-        assert 320 <= (await counted(90))["blue"] <= 392
-        assert (await counted(0)) == {"green": 400}
+        assert (await counted(100)) == {"blue": 150}
+        assert 110 <= (await counted(90))["blue"] <= 149
+        assert (await counted(0)) == {"green": 150}
         async with client(gateway) as caller:
             assert (await caller.post("score", headers={"azureml-model-deployment": "blue"})).json() == "blue"
             missing = await caller.post("score", headers={"azureml-model-deployment": "red"})
