@@ -106,6 +106,7 @@ async def _run(settings: Settings) -> None:
     from adapters.http.app import build_app
     from adapters.http.repair import repair_workspaces
     from adapters.http.server import http_server
+    from adapters.telemetry.loop_watchdog import LoopWatchdog
 
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -120,7 +121,8 @@ async def _run(settings: Settings) -> None:
             _announce(settings)
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
-            await told.wait()
+            with LoopWatchdog(asyncio.get_running_loop()):
+                await told.wait()
             repairing.cancel()
 
 
