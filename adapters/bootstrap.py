@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from adapters.postgres.migrations import migrate
 from adapters.postgres.people import PeopleTable
 from adapters.postgres.pool import Database
 from adapters.serving import ServingPool
-from adapters.settings import Settings
+from adapters.settings import Settings, bracketed
 from adapters.snapshots.postgres import PostgresSnapshots
 from adapters.vault.vault import open_vault
 from core.execute import Executor
@@ -82,6 +83,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Services]:
         stack.callback(projecting.cancel)
         desk = Desk(clock, shard_count=logs.events.shards, wait_max_seconds=min(5.0, settings.lease_seconds / 3))
         sandbox = await asyncio.to_thread(Sandbox.probe)
+        tell_of_missing(sandbox)
         gateway = await stack.enter_async_context(EnvoyGateway(
             settings.data / "gateway", host=settings.host, port=settings.gateway_port, certificate=settings.tls_certificate,
             key=settings.tls_key,
@@ -137,6 +139,19 @@ def outside(settings: Settings, *, agents: str) -> Outside:
     return Outside(LocalNodes(settings.data / "nodes", server_url=agents, cache=cache, environment={}), serving, gateway)
 
 
+def tell_of_missing(sandbox: Sandbox) -> None:
+    """Without a sandbox the server runs all the same, and says so where nobody can overlook it."""
+    if sandbox.kind != "none":
+        return
+    sentence = (
+        f"Scripts and scoring workers run WITHOUT A SANDBOX on this machine, since {sandbox.reason}: they see its files and processes "
+        "as their user does. Run only what you trust, or put this right and start again."
+    )
+    log.warning("sandbox.missing", reason=sandbox.reason, sentence=sentence)
+    if sys.stdout.isatty():
+        print(sentence, flush=True)
+
+
 def make_folders(settings: Settings) -> None:
     """The data folder and the ones that hold secrets. Other users pass through `data` to what is theirs, and list nothing."""
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -150,7 +165,7 @@ def agent_url(settings: Settings) -> str:
     if settings.host in ("0.0.0.0", "::") and settings.tls_certificate and settings.public_url:  # noqa: S104 - compared, not bound
         return settings.url
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104 - compared, not bound
-    return f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}"
+    return f"{'https' if settings.tls_certificate else 'http'}://{bracketed(host)}:{settings.port}"
 
 
 async def _embedded_postgres(stack: AsyncExitStack, settings: Settings) -> str:

@@ -71,7 +71,12 @@ class Settings:
         """The address under which clients reach the server."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        return f"{'https' if self.tls_certificate else 'http'}://{self.host}:{self.port}"
+        return f"{'https' if self.tls_certificate else 'http'}://{bracketed(self.host)}:{self.port}"
+
+
+def bracketed(host: str) -> str:
+    """As a host is written in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def default_data() -> Path:

@@ -54,6 +54,10 @@ class Progress(Protocol):
         """Returns once the model is past the position. Raises: Behind, OtherLog, and 503 while the model stands still."""
         ...
 
+    def stopped(self, model: str) -> frozenset[str]:
+        """The workspaces for which the model stands still."""
+        ...
+
 
 class Rebuilder(Protocol):
     async def rebuild(self) -> Any:
