@@ -23,6 +23,7 @@ from foldline.node.environments import BuiltEnvironment, EnvironmentCache, Envir
 from foldline.serving import REQUIREMENTS
 
 REASON_LINES = 20
+REASON_CHARS_MAX = 8_000
 PROBE_SECONDS_MAX = 0.2
 STOP_SLACK_SECONDS = 5.0
 BACK_OFF_SECONDS_MAX = 60.0
@@ -85,7 +86,7 @@ class Replica:
             reason = str(problem)
         self.failures += 1
         log.warning("replica.failed", replica=self.order.replica, deployment=self.order.deployment, reason=reason.split("\n")[0])
-        self._set("failed", reason)
+        self._set("failed", storable(reason))
 
     def set_starting(self) -> None:
         self._set("starting", "")
@@ -170,6 +171,13 @@ class Replica:
         if (self.phase, self.reason) != (phase, reason):
             self.phase, self.reason = phase, reason
             self._changed()
+
+
+def storable(reason: str) -> str:
+    """What an event can hold of it, whatever a script wrote into its log: its beginning and its end, without NUL."""
+    if len(reason) > REASON_CHARS_MAX:
+        reason = f"{reason[:1_000]} … {reason[-(REASON_CHARS_MAX - 1_003):]}"
+    return reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def keep_log(folder: ReplicaFolder, place: Path, kept_max: int) -> None:
