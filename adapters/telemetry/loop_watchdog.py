@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 
 import structlog
@@ -24,9 +25,10 @@ log = structlog.get_logger()
 class LoopWatchdog:
     """`with LoopWatchdog(loop):` in the loop's own thread. Logs `loop.blocked`, at most once in `quiet_seconds`.
 
-    `seconds` is how long the beat took. `cpu_seconds` is what the loop's thread computed of that time: when it is far less, the
-    thread waited, for a system call, another thread or a busy machine. `frames` are where it was after `limit_seconds`, innermost
-    first: the very innermost, and the innermost ones of ours. `unsaid` are blocks since the last line.
+    `seconds` is how long the beat took, without the time in which the thread was ready and the machine had no processor for it.
+    `cpu_seconds` is what it computed of that: when it is far less, the thread waited, for a system call or the interpreter's lock.
+    `frames` are where it was after `limit_seconds`, innermost first: the very innermost, and the innermost ones of ours. `unsaid` are
+    blocks since the last line.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class LoopWatchdog:
         self._monotonic, self._frames_of = monotonic, frames_of or stack_of
         self._ident = threading.get_ident()
         self._processor_time = time.pthread_getcpuclockid(self._ident)
+        self._schedule = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="loop-watchdog", daemon=True)
         self._said_at: float | None = None
@@ -53,10 +56,15 @@ class LoopWatchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(self._pause_seconds):
-            beat = threading.Event()
-            began, computed = self._monotonic(), time.clock_gettime(self._processor_time)
+            beat, beaten_at = threading.Event(), list[float]()
+
+            def answer(beat: threading.Event = beat, beaten_at: list[float] = beaten_at) -> None:
+                beaten_at.append(self._monotonic())
+                beat.set()
+
+            began, computed, queued = self._monotonic(), time.clock_gettime(self._processor_time), self._queued_seconds()
             try:
-                self._loop.call_soon_threadsafe(beat.set)
+                self._loop.call_soon_threadsafe(answer)
             except RuntimeError:  # the loop is closed
                 return
             if beat.wait(self._limit_seconds):
@@ -67,7 +75,16 @@ class LoopWatchdog:
             while not beat.wait(self._limit_seconds):
                 if self._ended.is_set():
                     return
-            self._tell(self._monotonic() - began, time.clock_gettime(self._processor_time) - computed, frames)
+            held = beaten_at[0] - began - (self._queued_seconds() - queued)
+            if held >= self._limit_seconds:
+                self._tell(held, time.clock_gettime(self._processor_time) - computed, frames)
+
+    def _queued_seconds(self) -> float:
+        """How long the loop's thread has been ready without a processor; 0 where the system does not tell."""
+        try:
+            return int(self._schedule.read_text().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
 
     def _tell(self, seconds: float, computed: float, frames: tuple[str, ...]) -> None:
         now = self._monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 from structlog.testing import capture_logs
 
@@ -40,18 +41,18 @@ class Ticking:
         return self.now
 
 
-async def until(said: list[object], count: int) -> None:
-    """The line is written once the loop beats again."""
+async def hold_until(holding: Holding, said: Sequence[object], count: int) -> None:
+    """Holds the loop until it is said: a block of which the machine took its part may be no block."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(said) < count:
-            await asyncio.sleep(0.001)
+            holding.hold_the_loop()
+            await asyncio.to_thread(lambda: None)
 
 
 async def test_who_holds_the_loop_is_named_with_the_time_it_took() -> None:
     holding = Holding()
     with capture_logs() as said, LoopWatchdog(asyncio.get_running_loop(), frames_of=holding.frames_of, pause_seconds=0.001):
-        holding.hold_the_loop()
-        await until(said, 1)
+        await hold_until(holding, said, 1)
     assert (said[0]["event"], said[0]["log_level"], said[0]["unsaid"]) == ("loop.blocked", "warning", 0)
     assert said[0]["seconds"] >= 0.05
     assert said[0]["cpu_seconds"] < said[0]["seconds"]
@@ -65,13 +66,12 @@ async def test_blocks_within_a_while_are_counted_and_told_with_the_next() -> Non
         monotonic=clock,
     )
     with capture_logs() as said, watchdog:
+        await hold_until(holding, said, 1)
         for _ in range(3):
             holding.hold_the_loop()
             await asyncio.to_thread(lambda: None)
-        await until(said, 1)
         clock.now += 1_000_000
-        holding.hold_the_loop()
-        await until(said, 2)
+        await hold_until(holding, said, 2)
     assert [one["event"] for one in said] == ["loop.blocked"] * 2
     assert said[1]["unsaid"] >= 1
 
