@@ -7,6 +7,7 @@ A writer takes the appends that wait, looks up what it does not know of their st
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +20,8 @@ from core.ids import CommandId, Position, Stream, WorkspaceId, uuid7_unix_ms
 from core.ports import Commit, Committed
 
 COMMAND_KEPT = timedelta(days=7)
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape in JSON, and not a backslash followed by its letters."""
 
 StreamKey = tuple[WorkspaceId, Stream]
 CommandKey = tuple[WorkspaceId, CommandId]
@@ -120,7 +123,7 @@ class Doubt:
 def admit(installation: str, commit: Commit, now: datetime) -> tuple[bytes, ...]:
     """What can be checked before a commit has its place, so that it fails nobody else. Returns the events' values.
 
-    Raises: KeyExpired, EventTooLarge, Invalid for text that cannot be stored.
+    Raises: KeyExpired, EventTooLarge, Invalid for text that cannot be stored: a NUL would stop read models, which Postgres keeps.
     """
     check_age(commit.context.command, now)
     if not any(write.events for write in commit.writes):
@@ -133,7 +136,10 @@ def admit(installation: str, commit: Commit, now: datetime) -> tuple[bytes, ...]
     try:
         if b"\0" in "".join(texts).encode():
             raise Invalid("Names and ids cannot hold the character NUL.")
-        return serialise(installation, commit)
+        values = serialise(installation, commit)
+        if any(b"\\u0000" in value and NUL.search(value) for value in values):
+            raise Invalid("No text can hold the character NUL.")
+        return values
     except ValueError as error:  # lone surrogates, in a name or in an event
         raise Invalid("This text cannot be stored: it is no valid Unicode.") from error
 

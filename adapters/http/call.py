@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -18,7 +18,7 @@ from adapters.http.live import Live
 from adapters.http.paging import Cursors
 from adapters.http.problems import Problem, malformed, scrub
 from adapters.http.services import Services
-from adapters.http.strict_json import parse_json
+from adapters.http.strict_json import check_nul, parse_json
 from adapters.http.tokens import Caller, NodeCaller, RunCaller, UserCaller
 from core import workspaces
 from core.errors import Forbidden, Invalid
@@ -141,7 +141,8 @@ class Call:
             return None
         try:
             at = datetime.fromisoformat(given.replace(" ", "+"))
-        except ValueError:
+            at = at if at.tzinfo is None else at.astimezone(UTC)
+        except (ValueError, OverflowError):
             at = None
         if at is None or at.tzinfo is None:
             raise Invalid(f"`{name}` must be a time such as 2026-01-31T12:00:00Z.", field=name)
@@ -183,11 +184,14 @@ class Call:
     async def body(self, model: type[Model], bytes_max: int = limits.JSON_BYTES_MAX) -> Model:
         """The JSON body in its shape. Raises: as `read`; Problem 400 for what is not JSON, 422 `invalid_body` with the fields."""
         content = await self.read(bytes_max)
-        await parse_json(content)
+        value = await parse_json(content)
         try:
-            return model.model_validate_json(content)
+            made = model.model_validate_json(content)
         except ValidationError as error:
             raise invalid_body(error) from None
+        if b"\\u0000" in content:
+            check_nul(value)
+        return made
 
     # -- commands ------------------------------------------------------------------------------------------------------
     @property

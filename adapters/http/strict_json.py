@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import anyio.to_thread
@@ -104,18 +105,28 @@ def _constant(text: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_whole, parse_float=_real, parse_constant=_constant)
 
 
+def check_nul(value: Any) -> None:
+    """No text in it holds the character NUL, which no database keeps. Raises: Problem 422."""
+    if any("\0" in text for text in _texts(value)):
+        raise Problem(422, "nul_character", "The body contains the character NUL, which cannot be kept.")
+
+
 def _check_surrogates(value: Any) -> None:
     """A lone surrogate, spelled as an escape, is no character and cannot be stored."""
+    for text in _texts(value):
+        _check_text(text)
+
+
+def _texts(value: Any) -> Iterator[str]:
     waiting = [value]
     while waiting:
         one = waiting.pop()
         if isinstance(one, str):
-            _check_text(one)
+            yield one
         elif isinstance(one, list):
             waiting.extend(one)
         elif isinstance(one, dict):
-            for key in one:
-                _check_text(key)
+            yield from one
             waiting.extend(one.values())
 
 

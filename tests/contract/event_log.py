@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import pytest
 
 from core.envelope import EVENT_BYTES_MAX, GENESIS, Sealed, link
-from core.errors import CommandReused, EventTooLarge, KeyExpired, OutcomeUnknown, Refusal, Unavailable, VersionConflict
+from core.errors import CommandReused, EventTooLarge, Invalid, KeyExpired, OutcomeUnknown, Refusal, Unavailable, VersionConflict
 from core.events import Recorded, Unreadable
 from core.ids import ActorId, CommandId, Stream, WorkspaceId, shard_of, uuid7
 from core.ports import Batch, Commit, Committed, Context, EventLog, Gained, Lost, Shards, StreamWrite
@@ -228,6 +228,14 @@ class EventLogContract:
         done = await asyncio.gather(*pending)
         assert [one.recorded[0].sequence for one in done] == list(range(1, 31))
         assert texts(await log.read(W1, A)) == [str(n) for n in range(30)]
+
+    async def test_a_text_with_the_character_nul_is_refused_and_its_spelling_is_not(self, log: Log, clock: SettableClock) -> None:
+        for text in ("\0", "a\0b", "\\\0", "\\\\\0"):
+            with pytest.raises(Invalid):
+                await log.append(commit(clock, W1, (A, 0, [text])))
+        spelled = ["\\u0000", "a\\\\u0000b"]
+        await log.append(commit(clock, W1, (A, 0, spelled)))
+        assert texts(await log.read(W1, A)) == spelled
 
     async def test_what_depends_on_a_refused_append_fails_with_it(self, log: Log, clock: SettableClock) -> None:
         refused = log.append(commit(clock, W1, (A, 7, ["refused"])))

@@ -21,7 +21,6 @@ from foldline.node.sources import BUILD_LOG_NAME, LOG_NAME, Sources
 from foldline.node.spool import Shipper
 from foldline.node.verdict import Verdict
 
-MESSAGE_MAX = 4000
 CLAIM_SECONDS = 1.0
 """So long a supervising process that a dead agent ordered may take to show itself."""
 
@@ -273,7 +272,7 @@ class AttemptRunner:
 
     async def _end(self, why: Verdict, kept: dict[str, Any] | None, shippers: Sequence[Shipper], warnings: Sequence[str] = ()) -> None:
         body = {
-            "outcome": why.outcome, "reason": why.reason, "message": " ".join([why.message, *warnings])[:MESSAGE_MAX],
+            "outcome": why.outcome, "reason": why.reason, "message": verdict.told(why.message, *warnings),
             "exit_code": why.exit_code, "sources": [shipper.end() for shipper in shippers], **(kept or {}),
         }
         answer = await self._reports.ended(body)

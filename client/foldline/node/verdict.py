@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from foldline.node.launcher import Exit
 
+MESSAGE_MAX = 4000
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
@@ -41,6 +42,11 @@ def of(exit_: Exit, *, out_of_memory: bool, memory_bytes: int, time_limit_second
     if code < 0:
         return Verdict("failed", "signal", f"The script {_ended(code)}.", code)
     return Verdict("failed", "exit_code", f"The script {_ended(code)}.", code)
+
+
+def told(*sentences: str) -> str:
+    """One message as the server takes it, whatever a script's log put into it: a refused report would leave the run without an end."""
+    return " ".join(sentences)[:MESSAGE_MAX].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _ended(code: int) -> str:

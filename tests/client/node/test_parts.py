@@ -164,3 +164,8 @@ def test_settings_have_defaults_and_refuse_what_they_do_not_know(tmp_path: Path)
     assert found.cache == tmp_path / "cache" and found.memory_bytes > 0 and found.slots == 2
     with pytest.raises(ValueError, match="unknown keys \\['slot'\\]"):
         settings.of({"server": "http://x", "token": "t", "directory": "/x", "slot": 2})
+
+
+def test_a_message_holds_nothing_that_the_server_would_refuse() -> None:
+    assert verdict.told("It said a\0b\ud800.", "More.") == "It said a\ufffdb?. More."
+    assert len(verdict.told("x" * 9000)) == verdict.MESSAGE_MAX

@@ -177,11 +177,20 @@ def test_lines_that_are_none_are_counted_and_harm_nothing() -> None:
         {"t": 1, "m": {"a": 1}},
         {"t": 1, "m": [["a", 0, 10**400]]},
         {"t": 1, "m": [7]},
+        {"t": 1, "m": [["a\nb", 0, 1.0]]},
+        {"t": 1, "m": [["a\0", 0, 1.0]]},
+        {"t": -1, "m": [["a", 0, 1.0]]},
+        {"t": 10**15, "m": [["a", 0, 1.0]]},
     ]
     parsed = _batch([good, *bad, good])
     assert len(parsed.value) == 2 and parsed.refused == len(bad)
     garbage = points.parse(b"\xff\xfe\n" + b"[" * 100_000 + b"\n{\n\0\n")
     assert garbage.value == [] and garbage.refused == 4
+
+
+def test_a_text_that_the_server_refuses_costs_no_other_text() -> None:
+    parsed = _batch([{"p": {"good": "1", "bad": "a\0b", "bad\nkey": "2"}, "g": {"tag": "a\0", "kept": "x"}}])
+    assert (parsed.parameters, parsed.tags) == ([{"good": "1"}], [{"kept": "x"}])
 
 
 def test_a_batch_never_has_more_than_the_wire_takes() -> None:
