@@ -103,7 +103,7 @@ class KafkaLog:
             self._owner(commit.workspace).append(waiting)
         except Refusal as error:
             waiting.fail(error)
-        return asyncio.shield(waiting.future)
+        return waiting.future
 
     async def read(self, workspace: WorkspaceId, stream: Stream, after: int = 0) -> Sequence[Recorded]:
         with unavailable():

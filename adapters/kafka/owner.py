@@ -23,7 +23,7 @@ from adapters.kafka.producer import FencedProducer
 from adapters.kafka.reader import Places, Reader
 from adapters.kafka.tail import commits
 from adapters.kafka.topics import Topic
-from adapters.ordering import Accepted, Plan, Waiting, as_recorded, committed, dropped, plan
+from adapters.ordering import Accepted, Doubt, Plan, Waiting, as_recorded, committed, dropped, plan
 from core.errors import OutcomeUnknown, Refusal, Unavailable
 from core.ids import WorkspaceId
 from core.ports import Clock
@@ -70,7 +70,7 @@ class Owner:
         self._around = around
         self._queue: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
-        self._broken: set[WorkspaceId] = set()
+        self._doubt = Doubt()
         self._uncertain: list[tuple[Waiting, bool]] = []
         self._reopen = asyncio.Event()
         self._ended = False
@@ -81,7 +81,7 @@ class Owner:
     def append(self, waiting: Waiting) -> None:
         """Takes the commit's place in the shard's order, or refuses it."""
         knowledge = self.knowledge
-        if waiting.commit.workspace in self._broken:
+        if waiting.commit.workspace in self._doubt:
             waiting.fail(dropped())
         elif knowledge is None:
             waiting.fail(Unavailable("This part of the log is being opened; try again."))
@@ -90,6 +90,7 @@ class Owner:
         elif len(self._queue) >= QUEUE_MAX:
             waiting.fail(Unavailable("Too many changes wait to be recorded; try again."))
         else:
+            self._doubt.watch(waiting)
             self._queue.append(waiting)
             self._arrived.set()
 
@@ -215,10 +216,12 @@ class Owner:
             known = await knowledge.of(waiting)
         except Exception as error:
             self._uncertain = []
+            workspaces = {one.commit.workspace for one in waiting}
+            self._doubt.rise(workspaces)
             for one in waiting:
                 one.fail(Unavailable("The log's index does not answer, and nothing was recorded; try again."))
+            self._drop_queued(workspaces)
             log.warning("kafka.index_away", shard=self.shard, error=repr(error))
-            self._break({one.commit.workspace for one in waiting})
             return
         group = plan(self._around.installation, waiting, known, 0, self._around.clock.now())
         self._uncertain = [*((one.waiting, False) for one in group.accepted), *((one, True) for one, _ in group.twins)]
@@ -231,22 +234,18 @@ class Owner:
         self._uncertain = []
 
     def _refuse(self, group: Plan) -> None:
+        self._doubt.rise(group.broken)
         for one, error in group.refused:
             one.fail(error)
         for one, before in group.again:
             one.answer(before)
-        self._break(group.broken)
+        self._drop_queued(group.broken)
 
-    def _break(self, workspaces: set[WorkspaceId]) -> None:
-        """Until those who were refused have heard of it, and what waits behind them in the queue: all may depend on it."""
-        if not workspaces:
-            return
-        self._broken |= workspaces
+    def _drop_queued(self, workspaces: set[WorkspaceId]) -> None:
+        """What waits behind a refusal may depend on it."""
         for one in [one for one in self._queue if one.commit.workspace in workspaces]:
             self._queue.remove(one)
             one.fail(dropped())
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._broken.difference_update, workspaces)  # callers hear one round later, behind a shield
 
     def _deliver(self, knowledge: Knowledge, group: Plan, first: int) -> None:
         knowledge.learn(group)
