@@ -74,7 +74,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Services]:
         vault = await open_vault(database, settings.secrets / "vault.key")
         blobs = FileBlobs(settings.data / "blobs")
         logs = await _open_logs(stack, settings, database, clock)
-        executor = Executor(logs.events)
+        executor = Executor(logs.events, logs.events.epoch)
         progress = Progress()
         runner = Runner(database, logs.events, logs.measurements, progress)
         await runner.prepare()

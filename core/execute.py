@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,8 @@ class _Workspace:
     in_flight: dict[asyncio.Future[Committed], None] = field(default_factory=dict)
     """In the order of their append; one may fail while an earlier one's outcome is still open."""
     generation: int = 0
+    epoch: int | None = None
+    """Under which the shard was ours last: in between, another server may have written."""
     position: Position | None = None
 
     @property
@@ -58,10 +60,10 @@ class _Workspace:
 
 
 class Executor:
-    """Decides commands on one log."""
+    """Decides commands on one log. `epoch` is that of core.ports.Shards: under another one than before, nothing remembered counts."""
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    def __init__(self, log: EventLog, epoch: Callable[[int], int | None] = lambda _: None) -> None:
+        self._log, self._epoch = log, epoch
         self._workspaces: dict[WorkspaceId, _Workspace] = {}
 
     async def execute(
@@ -77,7 +79,7 @@ class Executor:
         OutcomeUnknown.
         """
         digest = request_hash or hash_of(command)
-        home = self._workspaces.setdefault(workspace, _Workspace())
+        home = self._home(workspace)
         for _ in range(TRIES_MAX):
             await self._prefetch(home, workspace, command)
             refusal: Refusal | None = None
@@ -124,7 +126,7 @@ class Executor:
 
         Raises: UnreadableHistory, and what the log raises.
         """
-        home = self._workspaces.setdefault(workspace, _Workspace())
+        home = self._home(workspace)
         known = home.streams.get(stream)
         if known is not None:
             return known.state
@@ -133,7 +135,7 @@ class Executor:
 
     async def version(self, workspace: WorkspaceId, stream: Stream) -> int:
         """The version that belongs to `state`; a caller may hand it back as `expected`."""
-        home = self._workspaces.setdefault(workspace, _Workspace())
+        home = self._home(workspace)
         known = home.streams.get(stream)
         if known is not None:
             return known.version
@@ -146,6 +148,16 @@ class Executor:
             if workspace is None or name == workspace:
                 home.streams.clear()
                 home.generation += 1
+
+    def _home(self, workspace: WorkspaceId) -> _Workspace:
+        home = self._workspaces.setdefault(workspace, _Workspace())
+        epoch = self._epoch(shard_of(workspace, self._log.shards))
+        if epoch is not None and epoch != home.epoch:  # None: not ours now, or the lease could not be read in time
+            if home.epoch is not None:
+                home.streams.clear()
+                home.generation += 1
+            home.epoch = epoch
+        return home
 
     async def _prefetch(self, home: _Workspace, workspace: WorkspaceId, command: Any) -> None:
         """Loads what the command surely needs before its turn comes, so that look-ups of several commands overlap."""

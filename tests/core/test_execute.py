@@ -269,6 +269,18 @@ async def test_a_writer_that_knew_an_older_state_decides_again(log: HeldLog) -> 
     assert done.recorded[0].event.version == 3  # type: ignore[attr-defined]  # ModelVersionRegistered
 
 
+async def test_a_shard_that_was_another_servers_in_between_is_known_anew(log: HeldLog) -> None:
+    epoch: list[int | None] = [1]
+    one, other, stream = Executor(log, lambda _: epoch[0]), Executor(log), Stream("experiment/digits")
+    await one.execute(W, CreateExperiment(experiment="digits"), context("one"))
+    epoch[0] = None
+    await other.execute(W, ArchiveExperiment(experiment="digits"), context("two"))
+    assert await one.version(W, stream) == 1
+    epoch[0] = 2
+    assert await one.version(W, stream) == 2
+    assert await one.state(W, stream) == await other.state(W, stream)
+
+
 async def test_a_cancelled_request_cancels_no_commit(executor: Executor, log: HeldLog) -> None:
     await make_compute(executor)
     log.held = True
