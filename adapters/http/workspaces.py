@@ -137,7 +137,10 @@ async def _shown(call: Call) -> Response:
     row = await rows.get(call.services.pool, call.home)
     if row is None:
         raise NotFound("workspace", call.path["workspace"])
-    return call.answer(_of_row(row, call))
+    shown, state = _of_row(row, call), call.workspace_state
+    if state is not None:  # what was checked to let the caller in, not what the read model has heard of
+        shown.role = state.members.get(call.user.user)
+    return call.answer(shown)
 
 
 def _of_row(row: rows.WorkspaceRow, call: Call) -> Workspace:

@@ -139,4 +139,4 @@ def test_all_read_models_are_rebuilt_and_found_identical(world: World) -> None:
         report = ok(admin.post("/admin/read-models/rebuild"), 200)
         assert report["events"] > 0
         assert {one["model"] for one in report["models"]} >= {"run_history", "journal", "run_metrics", "endpoints"}
-        assert all(one["identical"] and one["before"] == one["after"] for one in report["models"])
+        assert [one for one in report["models"] if not one["identical"] or one["before"] != one["after"]] == []
