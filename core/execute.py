@@ -34,6 +34,14 @@ class Done:
     again: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What a caller's right to decide rests on: a stream, and a check of its state that raises a Refusal when it is gone."""
+
+    stream: Stream
+    check: Callable[[State], None]
+
+
 @dataclass(slots=True)
 class _Loaded:
     state: State
@@ -68,12 +76,12 @@ class Executor:
 
     async def execute(
         self, workspace: WorkspaceId, command: Any, context: Context,
-        *, expected: Mapping[Stream, int] | None = None, request_hash: str | None = None,
+        *, expected: Mapping[Stream, int] | None = None, request_hash: str | None = None, rests_on: Rest | None = None,
     ) -> Done:
         """Decides `command` and waits until its events are durable.
 
-        `expected` are versions that the caller has seen (If-Match). The same command id with the same `request_hash` (by
-        default the hash of the command) answers what was recorded the first time.
+        `expected` are versions that the caller has seen (If-Match); `rests_on` is asked at the moment of the decision. The same
+        command id with the same `request_hash` (by default the hash of the command) answers what was recorded the first time.
 
         Raises: any Refusal of the decision, VersionConflict, CommandReused, KeyExpired, EventTooLarge, UnreadableHistory, Unavailable,
         OutcomeUnknown.
@@ -90,7 +98,7 @@ class Executor:
                 decision: Decision = {}
                 if twin is None:
                     try:
-                        decision = await self._decide(home, workspace, command, expected or {})
+                        decision = await self._decide(home, workspace, command, expected or {}, rests_on)
                     except Refusal as error:
                         refusal = error
                 if decision and home.generation == generation:  # else a commit that it saw was lost while it was made
@@ -169,9 +177,13 @@ class Executor:
             if home.generation == generation and stream not in home.streams and stream not in home.writing:
                 home.streams[stream] = loaded
 
-    async def _decide(self, home: _Workspace, workspace: WorkspaceId, command: Any, expected: Mapping[Stream, int]) -> Decision:
+    async def _decide(
+        self, home: _Workspace, workspace: WorkspaceId, command: Any, expected: Mapping[Stream, int], rests_on: Rest | None,
+    ) -> Decision:
         handler = HANDLERS[type(command)]
         states: dict[Stream, State] = {}
+        if rests_on is not None:
+            rests_on.check((await self._load(home, workspace, rests_on.stream)).state)
         while missing := [name for name in handler.streams(command, states) if name not in states]:
             for stream in missing:
                 states[stream] = (await self._load(home, workspace, stream)).state

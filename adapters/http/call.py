@@ -21,8 +21,8 @@ from adapters.http.services import Services
 from adapters.http.strict_json import check_nul, parse_json
 from adapters.http.tokens import Caller, NodeCaller, RunCaller, UserCaller
 from core import workspaces
-from core.errors import Forbidden, Invalid
-from core.execute import Done
+from core.errors import Forbidden, Invalid, NotFound
+from core.execute import Done, Rest
 from core.ids import SYSTEM, CommandId, Position, Stream, WorkspaceId, shard_of
 from core.ports import Context
 from foldline.wire.shapes import Page
@@ -218,15 +218,24 @@ class Call:
 
     async def execute(
         self, command: Any, *, workspace: WorkspaceId | None = None, part: str | None = None, guard: Stream | None = None,
+        closing: bool = False,
     ) -> Done:
-        """Decides and waits until it is durable. `guard` is the stream that If-Match speaks of; `part` one step of several."""
+        """Decides and waits until it is durable. `guard` is the stream that If-Match speaks of; `part` one step of several.
+
+        In the caller's workspace it is decided only while that exists; `closing` is for what its deletion itself still does.
+        """
         expected = None if guard is None else positions.expected_version(self.headers, guard)
         digest = idempotency.request_hash(self.method, self.segments, self.query_bytes, self.content)
         done = await self.services.executor.execute(
             self.home if workspace is None else workspace, command, self.context(part), expected=expected, request_hash=digest,
+            rests_on=None if closing or workspace is not None else Rest(workspaces.stream_of(self.home), self._must_exist),
         )
         self.position = done.position
         return done
+
+    def _must_exist(self, state: workspaces.Workspace) -> None:
+        if not isinstance(state, workspaces.Active):
+            raise NotFound("workspace", self.path.get("workspace", self.home))
 
     # -- reads ---------------------------------------------------------------------------------------------------------
     async def wait(self, *models: str) -> None:

@@ -11,9 +11,11 @@ from adapters.http.idempotency import part_of
 from adapters.http.routing import Route
 from core import users, workspaces
 from core.computes import DeleteCompute
+from core.endpoints import DeleteEndpoint
 from core.errors import Invalid, NotFound, VersionConflict
 from core.ids import SYSTEM, Stream, WorkspaceId
 from core.ports import Context
+from core.runs import CancelRun
 from core.workspaces import (
     AddMember,
     CreateWorkspace,
@@ -74,10 +76,20 @@ async def delete(call: Call) -> Response:
     if not active:
         await _delete_computes(call)
     await call.execute(DeleteWorkspace(workspace=home, active=tuple(active)))
+    await _end_what_slipped_in(call)
     name = call.workspace_state.name if call.workspace_state else ""
     released = Context(actor=call.user.actor, command=part_of(call.command, "release-name"), correlation=call.request_id)
     await call.services.executor.execute(SYSTEM, ReleaseWorkspaceName(name=name, workspace=home), released)
     return call.done()
+
+
+async def _end_what_slipped_in(call: Call) -> None:
+    """Runs and endpoints made between the look and the deletion; nothing more is decided in a workspace that is gone."""
+    await call.wait_for_everything("run_history", "endpoints")
+    for run in await run_history.active(call.services.pool, call.home):
+        await call.execute(CancelRun(run=run), part=f"cancel/{run}", closing=True)
+    for row in (await endpoints.page(call.services.pool, call.home, limit=1000)).items:
+        await call.execute(DeleteEndpoint(endpoint=row.endpoint), part=f"delete-endpoint/{row.endpoint}", closing=True)
 
 
 async def _check_version(call: Call) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from adapters.http.admin import ensure_admin
 from adapters.http.repair import repair_workspaces
 from core.computes import GoneCompute
+from core.endpoints import NoEndpoint
 from core.ids import SYSTEM, Stream, WorkspaceId
 from core.workspaces import ReserveWorkspaceName
 from tests.adapters.http.live_server import LiveServer, problem
@@ -117,6 +120,22 @@ def test_a_workspace_is_deleted_only_when_nothing_runs_and_its_name_is_free_agai
         assert "short-lived" not in owner.get("/workspaces", headers=position).text
         again = ok(owner.post("/workspaces", json={"name": "short-lived"}), 201)
         assert again["id"] != made["id"]
+
+
+def test_nothing_that_slips_into_a_workspace_while_it_is_deleted_is_left(server: LiveServer, world: World) -> None:
+    for number in range(8):
+        with world.client(world.ours.owner) as owner, world.client(world.ours.owner) as other:
+            home = ok(owner.post("/workspaces", json={"name": f"closing-{number}"}), 201)["id"]
+
+            def make(http: Any = other, path: str = f"/workspaces/closing-{number}/online-endpoints") -> int:
+                return int(http.post(path, json={"name": "late"}).status_code)
+
+            with ThreadPoolExecutor(1) as beside:
+                making = beside.submit(make)
+                deleted = owner.delete(f"/workspaces/closing-{number}").status_code
+                assert making.result() in (201, 404)
+            state = server.run(lambda home=home: server.services.executor.state(WorkspaceId(home), Stream("endpoint/late")))
+            assert isinstance(state, NoEndpoint) == (deleted == 204)
 
 
 def test_a_join_token_lets_one_machine_in_once(server: LiveServer, world: World) -> None:
