@@ -45,6 +45,7 @@ SETTINGS: Mapping[str, str] = {
 }
 LOG_BYTES_MAX = 16 * 1024 * 1024
 POLL_SECONDS = 0.01
+RESTART_SECONDS = 0.5
 CREATE_DATABASE = f"CREATE DATABASE {DATABASE}"
 
 
@@ -136,11 +137,12 @@ class PostgresServer:
         log.info("postgres.ready", pid=self._pid, adopted=running is not None, seconds=round(time.monotonic() - began, 3))
 
     async def _clear_remains(self, data: Path) -> None:
-        if not (data / postmaster.PID_FILE).exists():
+        sockets = self._prepared.sockets
+        if not postmaster.stale_files(data, sockets):
             return
         while postmaster.left_over(data):  # noqa: ASYNC110  # processes that are not our children tell nobody of their end
             await asyncio.sleep(POLL_SECONDS)
-        postmaster.remove_stale_pid_file(data)
+        postmaster.remove_stale_files(data, sockets)
 
     def _spawn(self) -> None:
         cluster = self._prepared
@@ -186,7 +188,11 @@ class PostgresServer:
             log.error("postgres.died", pid=self._pid, code=code, in_last_minute=len(recent))
             if len(recent) > self._restarts_max:
                 raise PostgresFailed(f"Postgres died {len(recent)} times within a minute; see {self._prepared.log}.")
-            await self._start()
+            try:
+                await self._start()
+            except PostgresFailed as error:
+                log.error("postgres.not_started_again", problem=str(error)[:500])
+                await asyncio.sleep(RESTART_SECONDS)  # then it is found ended, and counts as one more death
 
     async def _stop(self) -> None:
         if self._pid is not None:

@@ -49,9 +49,15 @@ def left_over(data: Path) -> list[int]:
     return [pid for pid in psutil.pids() if works_in(pid, data)]
 
 
-def remove_stale_pid_file(data: Path) -> None:
-    """Postgres itself refuses to start while the pid in its file lives, though it be a stranger's by now."""
-    (data / PID_FILE).unlink(missing_ok=True)
+def stale_files(data: Path, sockets: Path) -> list[Path]:
+    """What a Postgres that did not end in order has left: its pid file, its socket and that one's lock."""
+    return [path for path in (data / PID_FILE, *sockets.glob(".s.PGSQL.*")) if path.exists() or path.is_socket()]
+
+
+def remove_stale_files(data: Path, sockets: Path) -> None:
+    """Postgres itself refuses to start while a pid in such a file is there, though it be a stranger's or nobody has reaped it yet."""
+    for path in stale_files(data, sockets):
+        path.unlink(missing_ok=True)
 
 
 async def exited(pid: int) -> None:

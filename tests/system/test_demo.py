@@ -29,9 +29,9 @@ def data() -> Iterator[Path]:
 def demo(log: str, data: Path) -> str:
     done = subprocess.run(
         [sys.executable, "tools/demo.py", "--log", log, "--data", str(data / log)],
-        cwd=ROOT, env={**os.environ, **free_ports()}, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, env={**os.environ, **free_ports()}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-9000:]
     return done.stdout
 
 
@@ -39,7 +39,7 @@ def test_the_demo_runs_on_the_embedded_default(data: Path) -> None:
     said = demo("postgres", data)
     assert "[13/13]" in said
     assert "DIFFERENT" not in said
-    assert "model_in_use" in said or "is deployed" in said
+    assert "[model_in_use]" in said
 
 
 def test_the_demo_runs_again_on_the_same_data(data: Path) -> None:

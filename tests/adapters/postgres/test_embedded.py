@@ -254,3 +254,22 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline() if process.status() != psutil.STATUS_ZOMBIE else []
     except psutil.Error:
         return []
+
+
+async def test_it_starts_though_nobody_has_reaped_the_one_that_was_killed(folder: Path) -> None:
+    async with PostgresServer(folder / "pg", fsync=False) as server:
+        lock = next((folder / "pg").rglob(".s.PGSQL.*.lock"))
+        left = {path: path.read_text() for path in (lock, folder / "pg" / "data" / "postmaster.pid")}
+        owner, old = lock.stat(), server.pid
+    dead = subprocess.Popen(["true"])
+    try:
+        while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+        for path, text in left.items():
+            path.write_text(text.replace(str(old), str(dead.pid), 1))
+            os.chown(path, owner.st_uid, owner.st_gid)
+            path.chmod(0o600)
+        async with PostgresServer(folder / "pg", fsync=False) as server:
+            assert await ask(server.dsn, "SELECT 1") == 1
+    finally:
+        dead.wait()
