@@ -100,7 +100,9 @@ class Writer:
             except Exception as error:
                 if not _from_data(error):
                     raise
-                await self._commit(database, piece, self._work(items), careful=True)
+                work = self._work(items)
+                await self._commit(database, piece, work, careful=True)
+            self._remember(work)
 
     def _work(self, items: Sequence[Item]) -> _Work:
         facts: list[tuple[Item, Facts]] = []
@@ -137,11 +139,6 @@ class Writer:
         self._written[shard] = self.reached[shard] = next_offset
         self._generation[shard] = generation
         self.stopped = work.stopped
-        self._remember(work)
-        for one in work.stops:
-            log.error(
-                "read_model.stopped", model=self.model.name, workspace=workspace_of(one.item), event=name_of(one.item), problem=one.problem,
-            )
 
     async def _load_rows(self, connection: Connection, work: _Work) -> None:
         if self.model.insert_only:
@@ -222,6 +219,12 @@ class Writer:
                 work.stopped.add(workspace_of(piece[0]))
 
     def _remember(self, work: _Work) -> None:
+        """What was committed, and the alarms; nothing that fails here may fold it again."""
+        for one in work.stops:
+            log.error(
+                "read_model.stopped", model=self.model.name, workspace=workspace_of(one.item), record=name_of(one.item),
+                problem=one.problem,
+            )
         if self.model.insert_only:
             return
         for key, row in work.rows.items():

@@ -17,16 +17,22 @@ class Background:
     def __init__(self) -> None:
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def open(self) -> None:
         await self._group.__aenter__()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Once it is closed nothing is started any more: a connection that comes back may still tell its old listeners."""
+        if self._closed:
+            work.close()
+            return
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         if isinstance(error, asyncio.CancelledError):

@@ -15,7 +15,7 @@ from bench.histories import life, setting
 from core.errors import Behind, OtherLog, Unavailable
 from core.events import Recorded
 from core.ids import Position
-from core.runs import RunStarted
+from core.runs import RunStarted, RunSubmitted
 from core.workspaces import UpdateWorkspace
 from projections import experiments, run_history, workspaces
 from projections.catalogue import EVENT_MODELS, READ_MODELS
@@ -202,6 +202,9 @@ async def test_an_event_that_cannot_be_read_stops_every_model_of_events_for_its_
                     await progress.wait(model.name, workspace=OTHER)
             else:
                 await progress.wait(model.name, workspace=OTHER)
+        counted = sum(row.runs for row in (await experiments.page(database, W, archived=None)).items)
+    submitted = [one for one in await world.recorded() if one.workspace == W and isinstance(one.event, RunSubmitted)]
+    assert counted == len(submitted) > 0
     mine, others = await workspaces.get(database, W), await workspaces.get(database, OTHER)
     assert mine is not None and mine.description == "after it"
     assert others is not None and others.description is None
