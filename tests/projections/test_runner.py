@@ -191,6 +191,7 @@ async def test_an_event_that_cannot_be_read_stops_every_model_of_events_for_its_
     assert isinstance(world.log, MemoryLog)
     planted = following(world.log.raw(0), OTHER, "run-levitated", b"{}")
     plant_in_memory(world.store, 0, planted)
+    await world.play(life(W, 7, 2, 2))  # in one batch with what stops the other workspace: it is counted once all the same
     await world.do(W, UpdateWorkspace(workspace=W, description="after it"))
     await world.do(OTHER, UpdateWorkspace(workspace=OTHER, description="after it"))
     async with running(database, world) as (_, progress):
