@@ -186,7 +186,3 @@ def _recorded(attributes: Mapping[str, str], event: Event, position: Position) -
 def spell_time(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds, always 27 characters, so that text order is time order."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
-
-
-def commit_result(records: Sequence[Sealed], positions: Sequence[Position]) -> list[Recorded]:
-    return [unseal(record.attributes, record.value, position) for record, position in zip(records, positions, strict=True)]
